@@ -1,0 +1,1 @@
+"""What TFX lacks: ingest, gates, text transform, metrics, push and tracking as small components."""

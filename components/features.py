@@ -1,0 +1,46 @@
+"""Names that more than one room uses: features, splits, labels, signatures.
+
+Read by ingest, transform, trainers, evaluation and serving, and free of TensorFlow, so that a client
+can import it.
+"""
+
+TEXT = "text"
+"""What models see: title, one space, description, stripped of surrounding space."""
+LABEL = "label"
+"""Class id, int64, 0 to C - 1 in the order of ``classes.txt``."""
+LENGTH = "length"
+"""Slice feature: which of ``LENGTH_BUCKETS`` the text falls into, by words between white space."""
+TOKEN_IDS = "token_ids"
+"""Transformed feature: int64 ids of variable length; 0 pads, 1 is out of vocabulary."""
+
+TRAIN = "train"
+EVAL = "eval"
+TEST = "test"
+SPLITS = (TRAIN, EVAL, TEST)
+
+PADDING_ID = 0
+OOV_ID = 1
+RESERVED_IDS = 2
+
+SERVING_SIGNATURE = "serving_default"
+EXAMPLES_SIGNATURE = "serve_examples"
+EXAMPLES_INPUT = "examples"
+OUTPUT_LABEL = "label"
+OUTPUT_LABEL_ID = "label_id"
+OUTPUT_PROBABILITIES = "probabilities"
+
+CLASSES_FILE = "classes.txt"
+HISTORY_FILE = "history.json"
+"""Training curves, in the model_run artifact."""
+AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
+
+LENGTH_BUCKETS = ("short", "medium", "long")
+_SHORT_BELOW, _LONG_FROM = 30, 50
+
+
+def length_bucket(text: str) -> str:
+    """Returns the slice a text belongs to: fewer than 30 words, 30 to 49, or 50 and more."""
+    words = len(text.split())
+    if words < _SHORT_BELOW:
+        return LENGTH_BUCKETS[0]
+    return LENGTH_BUCKETS[1] if words < _LONG_FROM else LENGTH_BUCKETS[2]

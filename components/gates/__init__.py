@@ -1,0 +1,1 @@
+"""Gates: components that stop a run, each a thin adapter over a plain function that decides."""

@@ -1,0 +1,55 @@
+"""Cleaning and word tokenisation with core TensorFlow ops, so that the same graph trains and serves."""
+
+import tensorflow as tf
+
+# Order matters: an escaped ampersand may hide a second entity behind it.
+_CLEANING = (
+    # AG News writes line breaks as backslashes and has lost the ampersand of most entities.
+    (r"\\", " "),
+    (r"(?i)&?\bamp;", "&"),
+    (r"(?i)&lt;/?[a-z][^&<>]{0,300}&gt;|</?[a-z][^<>]{0,300}>", " "),
+    (r"(?i) ?&?#(?:0?39|8217|146);|&(?:apos|rsquo);", "'"),
+    (r"(?i)&?\bquot;", '"'),
+    (r"(?i)&?#x?[0-9a-f]{1,6};|&?\b(?:lt|gt|nbsp);|&[a-z]{2,8};", " "),
+    # Marks and joiners that have no width, then everything else that only separates.
+    (r"\p{Cf}", ""),
+    (r"[\p{Z}\p{C}]+", " "),
+    (r"[\x{2018}\x{2019}]", "'"),
+)
+_TOKENS = (
+    # The clitic is a token of its own: "Iraq's" and "Iraq" share one vocabulary entry.
+    (r"'(s|t|d|m|re|ve|ll)\b", r" \1 "),
+    (r"([^\p{L}\p{N}\p{M} ])", r" \1 "),
+    # Scripts without spaces: one token a character.
+    (r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])", r" \1 "),
+)
+
+
+def clean(text: tf.Tensor) -> tf.Tensor:
+    """Resolves entities, drops markup and invisible characters, folds white space and case.
+
+    Args:
+        text: string tensor of any shape, UTF-8.
+
+    Returns:
+        String tensor of the same shape.
+    """
+    for pattern, replacement in _CLEANING:
+        text = tf.strings.regex_replace(text, pattern, replacement)
+    return tf.strings.strip(tf.strings.lower(text, encoding="utf-8"))
+
+
+def tokenize(text: tf.Tensor, max_tokens: int) -> tf.RaggedTensor:
+    """Cleans and splits texts into words, numbers and single punctuation marks.
+
+    Args:
+        text: string tensor [N], UTF-8.
+        max_tokens: Tokens kept per text, from the start.
+
+    Returns:
+        Ragged string tensor [N, (tokens)].
+    """
+    text = clean(text)
+    for pattern, replacement in _TOKENS:
+        text = tf.strings.regex_replace(text, pattern, replacement)
+    return tf.strings.split(text)[:, :max_tokens]

@@ -1,0 +1,140 @@
+"""MLflow: the only module that talks to it.
+
+A run is opened before the graph starts and closed with its outcome. What nodes measured is read from their
+artifacts, so that a node answered from the cache is tracked like one that ran.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+
+from components.evaluation_result import SliceMetrics
+
+_BATCH = 1000
+_PARAM_CHARACTERS = 500
+_TAG_CHARACTERS = 5_000
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs are tracked. ``artifacts`` is None where the server decides that."""
+
+    uri: str
+    artifacts: str | None
+
+
+def choose_store(environment: Mapping[str, str], database: Path, artifacts: Path) -> Store:
+    """Returns MLflow's own setting if there is one, else a sqlite store in the workspace."""
+    uri = environment.get("MLFLOW_TRACKING_URI")
+    if uri:
+        return Store(uri, None)
+    return Store(f"sqlite:///{database}", artifacts.as_uri())
+
+
+class TrackedRun:
+    """One open MLflow run."""
+
+    def __init__(self, client: MlflowClient, run_id: str):
+        self._client = client
+        self.id = run_id
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Logs settings."""
+        self._client.log_batch(self.id, params=[Param(key, str(value)[:_PARAM_CHARACTERS]) for key, value in values.items()])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self._client.log_batch(self.id, tags=[RunTag(key, value[:_TAG_CHARACTERS]) for key, value in values.items()])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Logs numbers of one step."""
+        now = int(time.time() * 1000)
+        metrics = [Metric(_name(key), float(value), now, step) for key, value in values.items()]
+        for start in range(0, len(metrics), _BATCH):
+            self._client.log_batch(self.id, metrics=metrics[start : start + _BATCH])
+
+    def history(self, path: Path) -> None:
+        """Logs training curves, one step per epoch."""
+        for epoch in json.loads(path.read_text(encoding="utf-8"))["epochs"]:
+            step = epoch.pop("epoch")
+            self.metrics({f"train/{key}": value for key, value in epoch.items()}, step)
+
+    def slices(self, slices: list[SliceMetrics]) -> None:
+        """Logs the Evaluator's metrics: ``test/accuracy``, ``test/label=Sports/accuracy`` and so on."""
+        values = {}
+        for item in slices:
+            prefix = f"test/{item.feature}={item.value}/" if item.feature else "test/"
+            values |= {prefix + key: value for key, value in item.scalars.items()}
+        self.metrics(values)
+
+    def confusion_matrix(self, matrix: np.ndarray, classes: tuple[str, ...]) -> None:
+        """Logs the confusion matrix as a picture; rows are true classes."""
+        self._client.log_figure(self.id, _draw_confusion_matrix(matrix, classes), "confusion_matrix.png")
+
+    def json(self, name: str, value: Any) -> None:
+        """Logs a JSON document as an artifact."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / name
+            path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+            self._client.log_artifact(self.id, str(path))
+
+
+@contextmanager
+def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
+    """Opens a run and closes it as FINISHED, or as FAILED with the reason in the tag ``reason``.
+
+    Args:
+        store: Where.
+        experiment: Name of the experiment; made if missing.
+        name: Name of the run.
+    """
+    client = MlflowClient(tracking_uri=store.uri)
+    found = client.get_experiment_by_name(experiment)
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
+    run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
+    status = RunStatus.FAILED
+    try:
+        yield run
+        status = RunStatus.FINISHED
+    except BaseException as error:
+        run.tags({"reason": f"{error}" or type(error).__name__})
+        raise
+    finally:
+        client.set_terminated(run.id, RunStatus.to_string(status))
+
+
+def disable_telemetry(environment: dict[str, str] | os._Environ) -> None:
+    """Keeps MLflow from reporting its use to its makers, unless the user has chosen otherwise."""
+    environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+def _name(key: str) -> str:
+    """MLflow allows letters, digits and ``_-./ `` in metric names."""
+    return "".join(char if char.isalnum() or char in "_-./ " else "_" for char in key)
+
+
+def _draw_confusion_matrix(matrix: np.ndarray, classes: tuple[str, ...]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for row, column in np.ndindex(*matrix.shape):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{int(matrix[row, column])}", ha="center", va="center", color=color)
+    return figure

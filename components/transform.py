@@ -1,0 +1,36 @@
+"""The Transform node's ``preprocessing_fn``: text to token ids of variable length."""
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components import features
+from components.text import tokenize
+
+VOCABULARY = "vocabulary"
+
+
+def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, Any]:
+    """Turns raw features into token ids and passes the label through.
+
+    Args:
+        inputs: ``text`` string [N, 1] and ``label`` int64 [N, 1].
+        custom_config: ``vocab_size``, ids in all, padding and out-of-vocabulary included; ``min_count``,
+            train rows' occurrences below which a word is out of vocabulary; ``max_tokens`` per text.
+
+    Returns:
+        ``token_ids``, sparse int64 [N, (tokens)], without padding; ``label``, int64 [N, 1].
+    """
+    tokens = tokenize(tf.squeeze(inputs[features.TEXT], axis=1), custom_config["max_tokens"]).to_sparse()
+    vocabulary = tft.vocabulary(
+        tokens,
+        top_k=custom_config["vocab_size"] - features.RESERVED_IDS,
+        frequency_threshold=custom_config["min_count"],
+        vocab_filename=VOCABULARY,
+    )
+    ids = tft.apply_vocabulary(tokens, vocabulary, default_value=features.OOV_ID - features.RESERVED_IDS)
+    return {
+        features.TOKEN_IDS: tf.SparseTensor(ids.indices, ids.values + features.RESERVED_IDS, ids.dense_shape),
+        features.LABEL: inputs[features.LABEL],
+    }

@@ -1,0 +1,1 @@
+"""What runs, where and when: configuration, the graph, the runners and the command line."""

@@ -1,0 +1,104 @@
+"""``newsdesk run``."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from components.errors import BadInputError
+from pipeline.cli.options import cache_option, json_option, workspace_option
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.run import RunResult
+
+
+@click.command("run", short_help="one whole pipeline run")
+@click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
+@click.option("--data", type=click.Path(path_type=Path), help="Directory with train.csv and test.csv.")
+@click.option("--model", help="Model family: transformer.")
+@workspace_option
+@cache_option
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@click.option("--no-cache", is_flag=True, help="Run every node, even one that has run on the same input before.")
+@json_option
+def command(
+    preset: str,
+    data: Path | None,
+    model: str | None,
+    workspace: Path,
+    cache: Path,
+    settings: tuple[str, ...],
+    no_cache: bool,
+    as_json: bool,
+) -> None:
+    """One whole pipeline run: ingest, validate, transform, train, evaluate, push, track."""
+    from components.example_gen.source import find_source
+    from pipeline.cli.screen import Progress, quiet, silence_warnings
+    from pipeline.workspace import open_workspace
+
+    config = _configure(preset, model, settings)
+    source = find_source(_data_directory(config, data, cache.expanduser()))
+    place = open_workspace(workspace)
+    silence_warnings()
+    log = place.logs / "run.log"
+    with quiet(log) as (out, err), Progress(err if as_json else out) as progress:
+        progress.line(f"preset {config.preset}, model {config.model}, data {source.directory}")
+        progress.line(f"log {log}")
+        from components.tracking import choose_store, disable_telemetry
+
+        disable_telemetry(os.environ)
+        from pipeline.run import Request, execute, new_run_id
+
+        store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
+        result = execute(Request(config, source, place, store, not no_cache), new_run_id(), progress.update)
+        if as_json:
+            click.echo(result.to_json(), file=out)
+    if not as_json:
+        _print_result(result, store.uri)
+    for reason in result.reasons:
+        click.echo(f"newsdesk: {reason}" + (f" (traceback in {log})" if result.exit_code == 1 else ""), err=True)
+    sys.exit(result.exit_code)
+
+
+def _configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Config":
+    from pipeline.config import override
+    from pipeline.presets import make_config
+
+    assignments = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise BadInputError(f"--set takes KEY=VALUE, not {setting!r}")
+        assignments[key.strip()] = value.strip()
+    if model:
+        assignments["model"] = model
+    return override(make_config(preset), assignments)
+
+
+def _data_directory(config: "Config", data: Path | None, cache: Path) -> Path:
+    from components.example_gen.source import SAMPLE_DIR
+
+    if data:
+        return data
+    if config.data.directory:
+        return Path(config.data.directory)
+    if config.preset == "sample":
+        return SAMPLE_DIR
+    fetched = cache / "ag_news"
+    if not fetched.is_dir():
+        raise BadInputError(f"preset {config.preset} needs data: name it with --data, or run newsdesk fetch ag-news once")
+    return fetched
+
+
+def _print_result(result: "RunResult", tracking: str) -> None:
+    click.echo()
+    if result.metrics:
+        shown = ("accuracy", "macro_f1", "worst_class_f1", "log_loss", "calibration_error")
+        click.echo("test    " + "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown))
+    if result.model_dir:
+        click.echo(f"model   {result.model_name} version {result.model_version}: {result.model_dir}")
+    click.echo(f"mlflow  run {result.mlflow_run_id} in {tracking} (newsdesk ui shows it)")
+    click.echo(f"{result.status}  run {result.run_id}, {result.seconds:.0f} s")

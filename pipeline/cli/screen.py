@@ -1,0 +1,122 @@
+"""What a run shows: a live table on a terminal, plain lines elsewhere; everything else goes to a log file."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline.nodes import CACHED, FAILED, RAN, RUNNING, SKIPPED, WAITING, NodeRun
+
+_STYLES = {WAITING: "dim", RUNNING: "yellow", RAN: "green", CACHED: "cyan", FAILED: "bold red", SKIPPED: "dim"}
+_WORDS = {RAN: "done"}
+
+
+@contextmanager
+def quiet(log_file: Path) -> Iterator[tuple[IO[str], IO[str]]]:
+    """Sends all output of this process, that of native libraries included, to a file.
+
+    Args:
+        log_file: Appended to.
+
+    Yields:
+        The real standard output and standard error.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A server started later must not inherit the terminal through these.
+    out, err = os.dup(1), os.dup(2)
+    with log_file.open("a", encoding="utf-8") as log, os.fdopen(out, "w") as real_out, os.fdopen(err, "w") as real_err:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield real_out, real_err
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(real_out.fileno(), 1)
+            os.dup2(real_err.fileno(), 2)
+
+
+class Progress:
+    """Shows the nodes of one run as they change.
+
+    ``stream`` is where: standard error when standard output carries JSON.
+    """
+
+    def __init__(self, stream: IO[str]):
+        self._console = Console(file=stream, highlight=False)
+        self._live: Live | None = None
+        self._shown: dict[str, str] = {}
+
+    def __enter__(self) -> "Progress":
+        logger = logging.getLogger("newsdesk")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(_Handler(self))
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logger = logging.getLogger("newsdesk")
+        logger.handlers = [handler for handler in logger.handlers if not isinstance(handler, _Handler)]
+        if self._live:
+            self._live.stop()
+
+    def update(self, nodes: list[NodeRun]) -> None:
+        """Shows the nodes' new states."""
+        if self._live:
+            self._live.update(_table(nodes), refresh=True)
+            return
+        for node in nodes:
+            if self._shown.get(node.id, WAITING) != node.state:
+                self._shown[node.id] = node.state
+                if node.state != RUNNING:
+                    seconds = f"{node.seconds:6.1f} s" if node.seconds else ""
+                    self._console.print(f"{node.id:<18}{_word(node.state):<9}{seconds}".rstrip())
+
+    def line(self, text: str) -> None:
+        """Shows one line above the table."""
+        self._console.print(text, style="dim", markup=False)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.line(f"  {record.getMessage()}")
+
+
+def silence_warnings() -> None:
+    """Drops the deprecation notices that the stack's own imports raise, about code that is not ours."""
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+
+
+def _table(nodes: list[NodeRun]) -> Table:
+    table = Table("node", "state", box=None, pad_edge=False)
+    table.add_column("seconds", justify="right")
+    table.add_column("peak MB", justify="right")
+    for node in nodes:
+        measured = node.state in (RAN, CACHED, FAILED)
+        table.add_row(
+            node.id,
+            f"[{_STYLES[node.state]}]{_word(node.state)}[/]",
+            f"{node.seconds:.1f}" if measured else "",
+            f"{node.peak_mb:.0f}" if measured else "",
+        )
+    return table
+
+
+def _word(state: str) -> str:
+    return _WORDS.get(state, state)

@@ -1,0 +1,35 @@
+"""``newsdesk ui``."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from components.errors import BadInputError
+from pipeline.cli.options import workspace_option
+
+
+@click.command("ui", short_help="MLflow's pages on the workspace")
+@workspace_option
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+def command(workspace: Path, host: str, port: int) -> None:
+    """Serves MLflow's pages on the workspace until interrupted."""
+    from pipeline.workspace import Workspace
+
+    tracking = os.environ.get("MLFLOW_TRACKING_URI")
+    if tracking:
+        raise BadInputError(f"runs are tracked at {tracking} (MLFLOW_TRACKING_URI): open that, or unset it")
+    place = Workspace(workspace.resolve())
+    if not place.mlflow_store.exists():
+        raise BadInputError(f"workspace {place.root} has no runs yet: newsdesk run makes the first")
+    from components.tracking import disable_telemetry
+
+    environment = dict(os.environ)
+    disable_telemetry(environment)
+    click.echo(f"http://{host}:{port}  (Ctrl-C stops it)")
+    arguments = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    arguments += ["--backend-store-uri", f"sqlite:///{place.mlflow_store}"]
+    arguments += ["--default-artifact-root", place.mlflow_artifacts.as_uri()]
+    os.execve(sys.executable, arguments, environment)

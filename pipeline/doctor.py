@@ -1,0 +1,104 @@
+"""Looks at a machine and says what is missing and how to get it."""
+
+import importlib.metadata
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_GIB = 2**30
+_MIN_DISK_GIB = 8
+_MIN_MEMORY_GIB = 4
+_NEWER_STACK_GLIBC = (2, 39)
+_OLDER_STACK_GLIBC = (2, 28)
+_PACKAGES = ("tfx", "tensorflow", "tensorflow-text", "tf-keras", "tensorflow-hub", "apache-beam", "mlflow", "kfp")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. ``advice`` says what to do where ``ok`` is False."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the checks look at; tests make their own."""
+
+    system: str
+    architecture: str
+    python: tuple[int, int]
+    libc: tuple[str, str]
+    compiler: str | None
+    free_disk: int
+    memory: int
+
+
+def this_machine(workspace: Path) -> Machine:
+    """Returns the facts of this machine; the disk is the one that ``workspace`` is or will be on."""
+    existing = next(path for path in (workspace.resolve(), *workspace.resolve().parents) if path.exists())
+    compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+    return Machine(
+        platform.system(),
+        platform.machine(),
+        sys.version_info[:2],
+        platform.libc_ver(),
+        compiler,
+        shutil.disk_usage(existing).free,
+        psutil.virtual_memory().total,
+    )
+
+
+def examine(machine: Machine) -> list[Check]:
+    """Returns all findings about a machine and the installed packages."""
+    return [_system(machine), _python(machine), _compiler(machine), _disk(machine), _memory(machine), *_packages()]
+
+
+def _system(machine: Machine) -> Check:
+    ok = machine.system == "Linux" and machine.architecture == "x86_64"
+    return Check("system", ok, f"{machine.system} {machine.architecture}", "use Linux on x86_64, or a container of it")
+
+
+def _python(machine: Machine) -> Check:
+    name = ".".join(map(str, machine.python))
+    library, version = machine.libc
+    glibc = tuple(int(part) for part in version.split(".")[:2]) if library == "glibc" and version else (0, 0)
+    found = f"Python {name}, {library or 'unknown C library'} {version}".strip()
+    if machine.python == (3, 11):
+        return Check("python", glibc >= _OLDER_STACK_GLIBC, found, "glibc 2.28 or later is needed: use Debian 12 or later")
+    if machine.python in ((3, 12), (3, 13)):
+        advice = f"Python {name} needs glibc 2.39 (Ubuntu 24.04, Debian 13): use Python 3.11 here"
+        return Check("python", glibc >= _NEWER_STACK_GLIBC, found, advice)
+    return Check("python", False, found, "use Python 3.11, or 3.12 or 3.13 with glibc 2.39 or later")
+
+
+def _compiler(machine: Machine) -> Check:
+    return Check(
+        "compiler", machine.compiler is not None, machine.compiler or "none", "install one: apt-get install g++ python3-dev"
+    )
+
+
+def _disk(machine: Machine) -> Check:
+    free = machine.free_disk / _GIB
+    return Check("disk", free >= _MIN_DISK_GIB, f"{free:.0f} GiB free", f"free {_MIN_DISK_GIB} GiB, or use another --workspace")
+
+
+def _memory(machine: Machine) -> Check:
+    total = machine.memory / _GIB
+    return Check("memory", total >= _MIN_MEMORY_GIB, f"{total:.0f} GiB", f"at least {_MIN_MEMORY_GIB} GiB are needed")
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for name in _PACKAGES:
+        try:
+            checks.append(Check(name, True, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            checks.append(Check(name, False, "missing", "make .venv installs it"))
+    return checks

@@ -1,0 +1,56 @@
+"""What the Evaluator measures, on which slices, and the floors that decide its blessing."""
+
+import json
+
+import tensorflow_model_analysis as tfma
+
+from components import features
+from components.metrics import ARRAYS, PER_CLASS, SCALARS
+from pipeline.config import Floors
+
+
+def make_eval_config(classes: int, floors: Floors, code_digest: str) -> tfma.EvalConfig:
+    """Returns the TFMA configuration.
+
+    Args:
+        classes: Number of classes.
+        floors: Value thresholds on the overall slice; they hold with and without a baseline.
+        code_digest: Digest of the metrics' source, for the cache key.
+    """
+    bounds = {
+        "accuracy": _overall(lower_bound={"value": floors.accuracy}),
+        "macro_f1": _overall(lower_bound={"value": floors.macro_f1}),
+        "worst_class_f1": _overall(lower_bound={"value": floors.worst_class_f1}),
+        "calibration_error": _overall(upper_bound={"value": floors.calibration_error}),
+    }
+    metrics = [tfma.MetricConfig(class_name="ExampleCount")]
+    for name in (*SCALARS, *PER_CLASS, *ARRAYS):
+        metrics.append(
+            tfma.MetricConfig(
+                class_name="ClassificationMetric",
+                module="components.metrics",
+                config=json.dumps({"name": name, "classes": classes, "code_digest": code_digest}),
+                per_slice_thresholds=bounds.get(name),
+            )
+        )
+    return tfma.EvalConfig(
+        model_specs=[
+            tfma.ModelSpec(
+                signature_name=features.EXAMPLES_SIGNATURE,
+                label_key=features.LABEL,
+                prediction_key=features.OUTPUT_PROBABILITIES,
+            )
+        ],
+        slicing_specs=[
+            tfma.SlicingSpec(),
+            tfma.SlicingSpec(feature_keys=[features.LABEL]),
+            tfma.SlicingSpec(feature_keys=[features.LENGTH]),
+        ],
+        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+    )
+
+
+def _overall(**bound: dict[str, float]) -> list[tfma.PerSliceMetricThreshold]:
+    """A threshold that does not say where it holds would hold in every slice."""
+    threshold = tfma.MetricThreshold(value_threshold=tfma.GenericValueThreshold(**bound))
+    return [tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)]

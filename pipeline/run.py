@@ -1,0 +1,178 @@
+"""One whole run: graph, lock, tracking and the result that ``newsdesk run`` prints."""
+
+import json
+import logging
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ml_metadata.proto import metadata_store_pb2
+
+from components import features
+from components.errors import BadInputError, GateRejectedError
+from components.evaluation_result import read_slices
+from components.example_gen.component import QUARANTINE_FILE, REPORT_FILE
+from components.example_gen.source import Source
+from components.gates.data import VERDICT_FILE
+from components.tracking import Store, TrackedRun, start_run
+from pipeline.config import Config, flatten
+from pipeline.graph import Run, create_pipeline
+from pipeline.nodes import CACHED, RAN, NodeRun
+from pipeline.runners.local import LocalRunner
+from pipeline.source_digest import project_digest
+from pipeline.workspace import Workspace, exclusive
+
+PUSHED, REJECTED, FAILED = "pushed", "rejected", "failed"
+_log = logging.getLogger("newsdesk")
+
+
+@dataclass
+class RunResult:
+    """What ``newsdesk run --json`` prints; a field that does not apply is None."""
+
+    status: str
+    run_id: str
+    mlflow_run_id: str | None = None
+    model_family: str | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+    model_dir: str | None = None
+    metrics: dict[str, float] | None = None
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    report: str | None = None
+    reasons: list[str] = field(default_factory=list)
+
+    exit_code: int = 0
+
+    def to_json(self) -> str:
+        """Returns one JSON object, without the exit code."""
+        values = asdict(self)
+        del values["exit_code"]
+        return json.dumps(values)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked to do."""
+
+    config: Config
+    source: Source
+    workspace: Workspace
+    tracking: Store
+    enable_cache: bool = True
+
+
+def new_run_id() -> str:
+    """Returns a run id that sorts by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], None]) -> RunResult:
+    """Runs the pipeline once and tracks it.
+
+    Args:
+        request: What to run.
+        run_id: Name of the run.
+        on_change: Called with all nodes whenever one changes.
+
+    Returns:
+        The result; a failure is in its ``status``, ``reasons`` and ``exit_code``, tracked, and its traceback
+        is on standard error.
+
+    Raises:
+        BadInputError: Another run holds the workspace.
+    """
+    started = time.perf_counter()
+    config = request.config
+    result = RunResult(PUSHED, run_id, model_family=config.model, model_name=config.name)
+    with exclusive(request.workspace, run_id):
+        pipeline = create_pipeline(Run(config, request.source, request.workspace, request.enable_cache))
+        runner = LocalRunner(pipeline, run_id, on_change)
+        try:
+            with start_run(request.tracking, config.name, run_id) as tracked:
+                result.mlflow_run_id = tracked.id
+                _describe(tracked, request, run_id)
+                try:
+                    runner.run()
+                finally:
+                    result.nodes = [_node_summary(node) for node in runner.nodes]
+                    _link(tracked, runner)
+                    _track(tracked, runner.nodes, request, result)
+        except GateRejectedError as rejection:
+            result.status, result.exit_code, result.reasons = REJECTED, 3, rejection.reasons
+        except BadInputError as error:
+            result.status, result.exit_code, result.reasons = FAILED, 2, [str(error)]
+        except Exception as error:
+            traceback.print_exc()
+            result.status, result.exit_code, result.reasons = FAILED, 1, [f"{error}" or type(error).__name__]
+    result.seconds = round(time.perf_counter() - started, 2)
+    return result
+
+
+def _describe(tracked: TrackedRun, request: Request, run_id: str) -> None:
+    tracked.params(flatten(request.config))
+    tracked.tags(
+        {
+            "model_family": request.config.model,
+            "data_digest": request.source.digest,
+            "data_directory": str(request.source.directory),
+            "code_version": project_digest(),
+            "mlmd_run_id": run_id,
+            "mlmd_store": str(request.workspace.metadata),
+        }
+    )
+
+
+def _link(tracked: TrackedRun, runner: LocalRunner) -> None:
+    if any(node.execution_id for node in runner.nodes):
+        tracked.tags({"mlmd_context_id": str(runner.annotate(mlflow_run_id=tracked.id))})
+
+
+def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: RunResult) -> None:
+    """Logs what the finished nodes left, cached or not."""
+    for node in nodes:
+        tracked.metrics({f"seconds/{node.id}": node.seconds, f"peak_mb/{node.id}": node.peak_mb})
+    tracked.tags({f"node.{node.id}": node.state for node in nodes})
+    finished = {node.id: node for node in nodes if node.state in (RAN, CACHED)}
+    classes = request.source.classes
+    if node := finished.get("ExampleGen"):
+        report = _path(node, "report")
+        tracked.json("ingest.json", json.loads((report / REPORT_FILE).read_text(encoding="utf-8")))
+        if node.state == CACHED:
+            _restore_quarantine(report / QUARANTINE_FILE, request.workspace.quarantine / f"{result.run_id}.jsonl")
+    if node := finished.get("DataGate"):
+        tracked.json("data_verdict.json", json.loads((_path(node, "verdict") / VERDICT_FILE).read_text(encoding="utf-8")))
+    if node := finished.get("Trainer"):
+        tracked.history(_path(node, "model_run") / features.HISTORY_FILE)
+    if node := finished.get("Evaluator"):
+        slices = read_slices(str(_path(node, "evaluation")), classes)
+        tracked.slices(slices)
+        overall = slices[0]
+        tracked.confusion_matrix(overall.arrays["confusion_matrix"], classes)
+        result.metrics = {key: value for key, value in overall.scalars.items()}
+    if node := finished.get("Pusher"):
+        properties = node.outputs["pushed_model"].custom_properties
+        result.model_version = properties["pushed_version"].string_value
+        result.model_dir = properties["pushed_destination"].string_value
+        tracked.tags({"serving_version": result.model_version, "model_dir": result.model_dir})
+
+
+def _restore_quarantine(kept: Path, target: Path) -> None:
+    if kept.stat().st_size:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(kept.read_bytes())
+
+
+def _node_summary(node: NodeRun) -> dict[str, Any]:
+    return {"id": node.id, "state": node.state, "seconds": round(node.seconds, 2), "peak_mb": round(node.peak_mb)}
+
+
+def _path(node: NodeRun, output: str) -> Path:
+    artifact: metadata_store_pb2.Artifact = node.outputs[output]
+    return Path(artifact.uri)

@@ -1,0 +1,1 @@
+"""Where the graph runs. The graph itself is in ``pipeline.graph``."""

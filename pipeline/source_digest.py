@@ -1,0 +1,77 @@
+"""Digests the source a node depends on.
+
+TFX keys its cache by the dotted name of a function, so edited code would silently reuse old outputs. Each
+node of ours carries the digest of its module and of every module of this project that it imports, directly
+or not: an edit re-runs the nodes it concerns and no others, and a new file time means nothing.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("pipeline", "components", "trainers", "serving")
+_STACK = ("tfx", "tensorflow")
+
+
+def source_digest(*modules: str) -> str:
+    """Returns the digest, 16 hex digits, of the named modules, what they import, and the stack's versions."""
+    digest = hashlib.sha256()
+    for package in _STACK:
+        digest.update(f"{package}=={importlib.metadata.version(package)}\n".encode())
+    for name in sorted(imported_modules(*modules)):
+        digest.update(f"{name}\n".encode() + _path(name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def imported_modules(*modules: str) -> set[str]:
+    """Returns the named modules and every module of this project that they import, directly or not."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(_imports(name))
+    return found
+
+
+@cache
+def project_digest() -> str:
+    """Returns the digest of all Python source of the project, the tag ``code_version`` of a run."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        root = _path(package).parent
+        for path in sorted(root.rglob("*.py")):
+            digest.update(f"{package}/{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _imports(name: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(_path(name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            candidates = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            candidates = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found |= {item for item in candidates if item.split(".")[0] in PACKAGES and _is_module(item)}
+    return found
+
+
+@cache
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _path(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no source for module {name}")
+    return Path(spec.origin)

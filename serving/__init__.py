@@ -1,0 +1,1 @@
+"""How a pushed model answers."""

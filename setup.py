@@ -1,0 +1,45 @@
+"""Packages and dependencies of newsdesk; everything else is in ``pyproject.toml``.
+
+The four packages are named here, so that Beam's ``--setup_file`` builds the same distribution that
+``pip`` and ``uv`` do. Two stacks are supported and the Python version decides which: the newer one
+needs glibc 2.39, see ``docs/adr/0001-stack-by-python-version.md``.
+"""
+
+from setuptools import find_packages, setup
+
+OLDER = "python_version == '3.11'"
+NEWER = "python_version >= '3.12'"
+
+setup(
+    packages=find_packages(
+        include=[f"{name}{sub}" for name in ("pipeline", "components", "trainers", "serving") for sub in ("", ".*")]
+    ),
+    package_data={
+        "components.example_gen": ["sample/*.csv", "sample/*.md", "sample/*.txt"],
+        "components": ["schema.pbtxt"],
+    },
+    install_requires=[
+        f"tfx==1.16.0; {OLDER}",
+        f"tfx==1.21.0; {NEWER}",
+        f"tensorflow==2.16.2; {OLDER}",
+        f"tensorflow==2.21.0; {NEWER}",
+        f"tensorflow-text>=2.16,<2.17; {OLDER}",
+        f"tensorflow-text>=2.21,<2.22; {NEWER}",
+        f"tf-keras>=2.16,<2.17; {OLDER}",
+        f"tf-keras>=2.21,<2.22; {NEWER}",
+        # 2.65 drops dill, which tfx-bsl 1.16 imports.
+        f"apache-beam>=2.64,<2.65; {OLDER}",
+        f"apache-beam>=2.77,<2.78; {NEWER}",
+        f"kfp>=2.13,<2.14; {OLDER}",
+        f"kfp>=2.16,<2.17; {NEWER}",
+        f"protobuf>=6.33.5; {NEWER}",
+        "tensorflow-hub>=0.16.1",
+        "mlflow>=3.17.2,<3.18",
+        "click>=8.1,<9",
+        "filelock>=3.16",
+        "matplotlib>=3.8",
+        "psutil>=5.9",
+        "rich>=13.9",
+        "setuptools>=78.1.1,<81",
+    ],
+)

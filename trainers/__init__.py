@@ -1,0 +1,1 @@
+"""How a model is built, trained and exported; one folder per model family."""

@@ -1,0 +1,54 @@
+"""AdamW that touches only the rows of an embedding table which a batch uses, and the warm-up schedule."""
+
+import tensorflow as tf
+import tf_keras
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class LazyAdamW(tf_keras.optimizers.AdamW):
+    """AdamW (Loshchilov & Hutter 2019) with lazy updates for sparse gradients.
+
+    The parent class decays both moments of a whole table at every step, which costs more than the model where
+    tables are large. Rows that a batch does not use keep their moments here, as in lazy Adam.
+    """
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Updates one variable, or the rows of it that ``gradient`` names; the rows are unique."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable)
+            return
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        beta_1, beta_2 = (tf.cast(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
+        correction = tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
+        rate = tf.cast(self.learning_rate, variable.dtype) * correction
+        slot = self._index_dict[self._var_key(variable)]
+        first, second = self._momentums[slot], self._velocities[slot]
+        rows, values = gradient.indices, gradient.values
+        new_first = beta_1 * tf.gather(first, rows) + (1 - beta_1) * values
+        new_second = beta_2 * tf.gather(second, rows) + (1 - beta_2) * tf.square(values)
+        first.scatter_update(tf.IndexedSlices(new_first, rows))
+        second.scatter_update(tf.IndexedSlices(new_second, rows))
+        variable.scatter_sub(tf.IndexedSlices(rate * new_first / (tf.sqrt(new_second) + self.epsilon), rows))
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class WarmupLinearDecay(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly from 0 to ``peak`` over ``warmup_steps``, then falls linearly to 0 at ``total_steps``.
+
+    Steps are batches, as the optimizer counts them.
+    """
+
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int):
+        super().__init__()
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        done = tf.cast(step, tf.float32) + 1.0
+        rising = done / max(1, self.warmup_steps)
+        falling = (self.total_steps - done + 1.0) / max(1, self.total_steps - self.warmup_steps)
+        return self.peak * tf.clip_by_value(tf.minimum(rising, falling), 0.0, 1.0)
+
+    def get_config(self) -> dict[str, float | int]:
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}

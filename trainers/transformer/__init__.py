@@ -1,0 +1,1 @@
+"""The from-scratch transformer family."""

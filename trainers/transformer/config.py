@@ -1,0 +1,23 @@
+"""Architecture of the from-scratch transformer."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainers.config import FitConfig
+
+
+class TransformerConfig(FitConfig):
+    """Widths are in units, rates are probabilities."""
+
+    width: int = Field(64, ge=1, description="of the embeddings and the residual stream")
+    blocks: int = Field(1, ge=1)
+    heads: int = Field(4, ge=1)
+    head_width: int = Field(16, ge=1, description="of query, key and value per head")
+    feed_forward: int = Field(128, ge=1)
+    norm: Literal["pre", "post"] = Field("pre", description="layer norm before or after each residual branch")
+    bigram_buckets: int = Field(0, ge=0, description="rows of the hashed bigram table; 0 leaves it out")
+    pooling: Literal["mean", "mean_max"] = "mean"
+    hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    word_dropout: float = Field(0.3, ge=0, lt=1, description="share of words hidden from a training step")

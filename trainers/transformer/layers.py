@@ -1,0 +1,145 @@
+"""Layers of the from-scratch transformer. Every one honours the mask of real tokens."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from components import features
+
+_LARGE = 1e9
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class TokenAndPositionEmbedding(tf_keras.layers.Layer):
+    """Sum of a word, a position and, if asked for, a hashed bigram embedding.
+
+    In training, ``word_dropout`` of the words are hidden: they leave the sum and the mask, so that no later
+    layer sees them (word dropout as in Iyyer et al. 2015).
+
+    Call: ids int [N, T], 0 for padding -> embeddings float32 [N, T, width], mask float32 [N, T].
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int,
+        max_tokens: int,
+        bigram_buckets: int = 0,
+        word_dropout: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.vocab_size = vocab_size
+        self.width = width
+        self.max_tokens = max_tokens
+        self.bigram_buckets = bigram_buckets
+        self.word_dropout = word_dropout
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.words = self.add_weight("words", (self.vocab_size, self.width), initializer=_normal())
+        self.positions = self.add_weight("positions", (self.max_tokens, self.width), initializer=_normal())
+        if self.bigram_buckets:
+            self.bigrams = self.add_weight("bigrams", (self.bigram_buckets, self.width), initializer="zeros")
+
+    def call(self, ids: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.float32)
+        embedded = tf.nn.embedding_lookup(self.words, ids)
+        if self.bigram_buckets:
+            buckets, present = hash_bigrams(ids, self.bigram_buckets)
+            embedded += tf.nn.embedding_lookup(self.bigrams, buckets) * present[..., tf.newaxis]
+        if training and self.word_dropout:
+            mask *= tf.cast(tf.random.uniform(tf.shape(mask)) >= self.word_dropout, tf.float32)
+            embedded *= mask[..., tf.newaxis]
+        return embedded + self.positions[: tf.shape(ids)[1]], mask
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("vocab_size", "width", "max_tokens", "bigram_buckets", "word_dropout")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class EncoderBlock(tf_keras.layers.Layer):
+    """Self-attention and feed-forward with residuals, normed before (``pre``) or after (``post``) each.
+
+    Call: states float32 [N, T, width], mask float32 [N, T] -> float32 [N, T, width]. Masked tokens are
+    attended to by none. Source: Vaswani et al. 2017; pre-norm as in Xiong et al. 2020.
+    """
+
+    def __init__(
+        self, width: int, heads: int, head_width: int, feed_forward: int, dropout: float, norm: str, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.width = width
+        self.heads = heads
+        self.head_width = head_width
+        self.feed_forward = feed_forward
+        self.dropout = dropout
+        self.norm = norm
+        self.attention = tf_keras.layers.MultiHeadAttention(heads, head_width, name="attention")
+        self.expand = tf_keras.layers.Dense(feed_forward, activation="relu", name="expand")
+        self.contract = tf_keras.layers.Dense(width, name="contract")
+        self.attention_norm = tf_keras.layers.LayerNormalization(epsilon=1e-6, name="attention_norm")
+        self.feed_forward_norm = tf_keras.layers.LayerNormalization(epsilon=1e-6, name="feed_forward_norm")
+        self.drop = tf_keras.layers.Dropout(dropout)
+
+    def call(self, states: tf.Tensor, mask: tf.Tensor, training: bool = False) -> tf.Tensor:
+        def attend(x: tf.Tensor) -> tf.Tensor:
+            return self.drop(self.attention(x, x, attention_mask=mask[:, tf.newaxis, :]), training=training)
+
+        def feed(x: tf.Tensor) -> tf.Tensor:
+            return self.drop(self.contract(self.expand(x)), training=training)
+
+        if self.norm == "pre":
+            states += attend(self.attention_norm(states))
+            return states + feed(self.feed_forward_norm(states))
+        states = self.attention_norm(states + attend(states))
+        return self.feed_forward_norm(states + feed(states))
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("width", "heads", "head_width", "feed_forward", "dropout", "norm")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class MaskedPooling(tf_keras.layers.Layer):
+    """Mean, or mean and maximum side by side, over real tokens; zeros for a text without any.
+
+    Call: states float32 [N, T, width], mask float32 [N, T] -> float32 [N, width or 2 * width].
+    """
+
+    def __init__(self, kind: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.kind = kind
+
+    def call(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        weights = mask[..., tf.newaxis]
+        count = tf.reduce_sum(weights, axis=1)
+        mean = tf.reduce_sum(states * weights, axis=1) / tf.maximum(count, 1.0)
+        if self.kind == "mean":
+            return mean
+        highest = tf.reduce_max(states - _LARGE * (1.0 - weights), axis=1)
+        return tf.concat([mean, tf.where(count > 0, highest, 0.0)], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"kind": self.kind}
+
+
+def _normal() -> tf_keras.initializers.Initializer:
+    return tf_keras.initializers.RandomNormal(stddev=0.05)
+
+
+def hash_bigrams(ids: tf.Tensor, buckets: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Hashes each token and its successor.
+
+    Args:
+        ids: int [N, T], 0 for padding.
+        buckets: Number of hash buckets.
+
+    Returns:
+        Bucket numbers, int32 [N, T], and 1.0 where both tokens of the pair are real, float32 [N, T].
+    """
+    following = tf.pad(ids[:, 1:], [[0, 0], [0, 1]])
+    mixed = tf.cast(ids, tf.int64) * 1_000_003 + tf.cast(following, tf.int64) * 8_191
+    mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, tf.constant(7, tf.int64)))
+    return tf.cast(tf.math.floormod(mixed, buckets), tf.int32), tf.cast(following > 0, tf.float32)
