@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import filelock
@@ -67,7 +67,7 @@ def push_model(model: Path, base: Path) -> Pushed:
             "version": version,
             "digest": digest,
             "files": files,
-            "pushed_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "pushed_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         _flush(temporary)

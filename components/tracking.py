@@ -50,7 +50,9 @@ class TrackedRun:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Logs settings."""
-        self._client.log_batch(self.id, params=[Param(key, str(value)[:_PARAM_CHARACTERS]) for key, value in values.items()])
+        self._client.log_batch(
+            self.id, params=[Param(key, str(value)[:_PARAM_CHARACTERS]) for key, value in values.items()]
+        )
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Sets tags."""
@@ -71,7 +73,7 @@ class TrackedRun:
 
     def slices(self, slices: list[SliceMetrics]) -> None:
         """Logs the Evaluator's metrics: ``test/accuracy``, ``test/label=Sports/accuracy`` and so on."""
-        values = {}
+        values: dict[str, float] = {}
         for item in slices:
             prefix = f"test/{item.feature}={item.value}/" if item.feature else "test/"
             values |= {prefix + key: value for key, value in item.scalars.items()}

@@ -71,7 +71,9 @@ def _python(machine: Machine) -> Check:
     glibc = tuple(int(part) for part in version.split(".")[:2]) if library == "glibc" and version else (0, 0)
     found = f"Python {name}, {library or 'unknown C library'} {version}".strip()
     if machine.python == (3, 11):
-        return Check("python", glibc >= _OLDER_STACK_GLIBC, found, "glibc 2.28 or later is needed: use Debian 12 or later")
+        return Check(
+            "python", glibc >= _OLDER_STACK_GLIBC, found, "glibc 2.28 or later is needed: use Debian 12 or later"
+        )
     if machine.python in ((3, 12), (3, 13)):
         advice = f"Python {name} needs glibc 2.39 (Ubuntu 24.04, Debian 13): use Python 3.11 here"
         return Check("python", glibc >= _NEWER_STACK_GLIBC, found, advice)
@@ -80,13 +82,18 @@ def _python(machine: Machine) -> Check:
 
 def _compiler(machine: Machine) -> Check:
     return Check(
-        "compiler", machine.compiler is not None, machine.compiler or "none", "install one: apt-get install g++ python3-dev"
+        "compiler",
+        machine.compiler is not None,
+        machine.compiler or "none",
+        "install one: apt-get install g++ python3-dev",
     )
 
 
 def _disk(machine: Machine) -> Check:
     free = machine.free_disk / _GIB
-    return Check("disk", free >= _MIN_DISK_GIB, f"{free:.0f} GiB free", f"free {_MIN_DISK_GIB} GiB, or use another --workspace")
+    return Check(
+        "disk", free >= _MIN_DISK_GIB, f"{free:.0f} GiB free", f"free {_MIN_DISK_GIB} GiB, or use another --workspace"
+    )
 
 
 def _memory(machine: Machine) -> Check:

@@ -86,11 +86,10 @@ def create_pipeline(run: Run) -> Pipeline:
         examples=examples,
         schema=schema,
         preprocessing_fn=family.preprocessing_fn,
-        splits_config=transform_pb2.SplitsConfig(
-            analyze=[features.TRAIN], transform=[features.TRAIN, features.EVAL]
-        ),
+        splits_config=transform_pb2.SplitsConfig(analyze=[features.TRAIN], transform=[features.TRAIN, features.EVAL]),
         disable_statistics=True,
-        custom_config=family.transform_config(config) | {"code_digest": source_digest(family.module(family.preprocessing_fn))},
+        custom_config=family.transform_config(config)
+        | {"code_digest": source_digest(family.module(family.preprocessing_fn))},
     )
     transform.add_upstream_node(data_gate)
     # Fits the chosen family and exports it with both signatures.
@@ -150,5 +149,3 @@ def create_pipeline(run: Run) -> Pipeline:
 def metadata_connection(workspace: Workspace) -> metadata_store_pb2.ConnectionConfig:
     """Returns how to reach the workspace's metadata store."""
     return metadata.sqlite_metadata_connection_config(str(workspace.metadata))
-
-

@@ -47,6 +47,7 @@ def seed() -> Config:
             head_width=32,
             feed_forward=32,
             norm="post",
+            pooling="mean",
             hidden=20,
             dropout=0.1,
             word_dropout=0.0,
@@ -68,5 +69,3 @@ def make_config(preset: str) -> Config:
     if preset not in PRESETS:
         raise BadInputError(f"there is no preset {preset!r}: choose {', '.join(PRESETS)}")
     return PRESETS[preset]()
-
-

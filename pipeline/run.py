@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Request:
 
 def new_run_id() -> str:
     """Returns a run id that sorts by time."""
-    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], None]) -> RunResult:
@@ -136,9 +136,9 @@ def _link(tracked: TrackedRun, runner: LocalRunner) -> None:
 
 def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: RunResult) -> None:
     """Logs what the finished nodes left, cached or not."""
-    for node in nodes:
-        tracked.metrics({f"seconds/{node.id}": node.seconds, f"peak_mb/{node.id}": node.peak_mb})
-    tracked.tags({f"node.{node.id}": node.state for node in nodes})
+    for item in nodes:
+        tracked.metrics({f"seconds/{item.id}": item.seconds, f"peak_mb/{item.id}": item.peak_mb})
+    tracked.tags({f"node.{item.id}": item.state for item in nodes})
     finished = {node.id: node for node in nodes if node.state in (RAN, CACHED)}
     classes = request.source.classes
     if node := finished.get("ExampleGen"):
@@ -147,7 +147,9 @@ def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: 
         if node.state == CACHED:
             _restore_quarantine(report / QUARANTINE_FILE, request.workspace.quarantine / f"{result.run_id}.jsonl")
     if node := finished.get("DataGate"):
-        tracked.json("data_verdict.json", json.loads((_path(node, "verdict") / VERDICT_FILE).read_text(encoding="utf-8")))
+        tracked.json(
+            "data_verdict.json", json.loads((_path(node, "verdict") / VERDICT_FILE).read_text(encoding="utf-8"))
+        )
     if node := finished.get("Trainer"):
         tracked.history(_path(node, "model_run") / features.HISTORY_FILE)
     if node := finished.get("Evaluator"):
@@ -155,7 +157,7 @@ def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: 
         tracked.slices(slices)
         overall = slices[0]
         tracked.confusion_matrix(overall.arrays["confusion_matrix"], classes)
-        result.metrics = {key: value for key, value in overall.scalars.items()}
+        result.metrics = dict(overall.scalars)
     if node := finished.get("Pusher"):
         properties = node.outputs["pushed_model"].custom_properties
         result.model_version = properties["pushed_version"].string_value

@@ -27,7 +27,7 @@ class Classifier(tf.Module):
         self.transform = transform
         self.classes = tf.constant(classes)
 
-    @tf.function
+    @tf.function(autograph=False)
     def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies texts, string [N], into label string [N], label_id int64 [N], probabilities float32 [N, C]."""
         transformed = self.transform({features.TEXT: text[:, tf.newaxis]})
@@ -40,7 +40,7 @@ class Classifier(tf.Module):
             features.OUTPUT_PROBABILITIES: probabilities,
         }
 
-    @tf.function
+    @tf.function(autograph=False)
     def classify_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies serialized tf.Examples, string [N], with the bytes feature ``text``."""
         spec = {features.TEXT: tf.io.FixedLenFeature([], tf.string)}

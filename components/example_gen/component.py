@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 from tfx.components.util import examples_utils
@@ -23,7 +23,7 @@ QUARANTINE_FILE = "quarantine.jsonl"
 class ExampleGenSpec(component_spec.ComponentSpec):
     """Inputs, outputs and properties of ``ExampleGen``; all properties are part of its cache key."""
 
-    PARAMETERS = {
+    PARAMETERS: ClassVar = {
         "data_dir": component_spec.ExecutionParameter(type=str),
         "train_file": component_spec.ExecutionParameter(type=str),
         "test_file": component_spec.ExecutionParameter(type=str),
@@ -34,8 +34,8 @@ class ExampleGenSpec(component_spec.ComponentSpec):
         "quarantine_dir": component_spec.ExecutionParameter(type=str),
         "code_digest": component_spec.ExecutionParameter(type=str),
     }
-    INPUTS: dict[str, Any] = {}
-    OUTPUTS = {
+    INPUTS: ClassVar[dict] = {}
+    OUTPUTS: ClassVar = {
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
         "report": component_spec.ChannelParameter(type=IngestReport),
     }

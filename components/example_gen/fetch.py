@@ -54,7 +54,9 @@ def fetch(
             _download(f"{base_url}/{file.name}", target, file.sha256)
             say(f"{target} fetched, SHA-256 {file.sha256}")
     except OSError as error:
-        raise BadInputError(f"{directory} cannot be written to ({error.strerror}): name another with --cache") from error
+        raise BadInputError(
+            f"{directory} cannot be written to ({error.strerror}): name another with --cache"
+        ) from error
 
 
 def _download(url: str, target: Path, sha256: str) -> None:

@@ -18,6 +18,7 @@ from components.example_gen.source import open_lines
 MALFORMED = "malformed"
 SUMMARY = "summary"
 _HASH_RANGE = 10_000
+_MOST_LABELS = 5
 
 
 def eval_or_train(text: str, eval_fraction: float) -> str:
@@ -110,12 +111,11 @@ def check_report(report: dict[str, Any], budget: float, quarantine: str) -> None
         BadInputError: There is an unknown label, too many malformed rows, or an empty split.
     """
     if report["unknown_labels"]:
-        found = ", ".join(
-            f'"{item["value"]}" in {item["count"]} row{"s" * (item["count"] > 1)} (first at {item["file"]} line {item["line"]})'
-            for item in report["unknown_labels"][:5]
-        )
+        found = ", ".join(_describe(item) for item in report["unknown_labels"][:_MOST_LABELS])
         allowed = len(report["splits"][features.TRAIN])
-        raise BadInputError(f'unknown label {found}: the first column must be "1" to "{allowed}"; mend the rows or classes.txt')
+        raise BadInputError(
+            f'unknown label {found}: the first column must be "1" to "{allowed}"; mend the rows or classes.txt'
+        )
     if report["malformed"] > budget * report["rows"]:
         raise BadInputError(
             f"{report['malformed']} of {report['rows']} rows are malformed, more than the budget of {budget:.2%} "
@@ -125,3 +125,8 @@ def check_report(report: dict[str, Any], budget: float, quarantine: str) -> None
         if not any(counts.values()):
             advice = "add rows" if split != features.EVAL else "add rows or raise data.eval_fraction"
             raise BadInputError(f"the {split} split has no usable row: {advice}")
+
+
+def _describe(unknown: dict[str, Any]) -> str:
+    rows = f"{unknown['count']} row{'s' * (unknown['count'] > 1)}"
+    return f'"{unknown["value"]}" in {rows} (first at {unknown["file"]} line {unknown["line"]})'

@@ -78,7 +78,7 @@ def _find(directory: Path, name: str) -> str:
         path = directory / candidate
         if path.is_file():
             if path.stat().st_size == 0:
-                raise BadInputError(f"{path} is empty: put rows of the form \"label\",\"title\",\"description\" in it")
+                raise BadInputError(f'{path} is empty: put rows of the form "label","title","description" in it')
             return candidate
     raise BadInputError(f"{directory} holds no {name} or {name}.gz: put the file there or name another with --data")
 

@@ -31,7 +31,9 @@ class Anomaly:
     values: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
-        found = ", ".join(f"{value!r} in {count} row{'s' * (count != 1)}" for value, count in self.values[:_MOST_VALUES])
+        found = ", ".join(
+            f"{value!r} in {count} row{'s' * (count != 1)}" for value, count in self.values[:_MOST_VALUES]
+        )
         return f"{self.split} split, feature {self.feature}: {self.problem}" + (f" ({found})" if found else "")
 
 

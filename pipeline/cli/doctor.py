@@ -19,7 +19,9 @@ def command(workspace: Path, as_json: bool) -> None:
 
     checks = examine(this_machine(workspace))
     if as_json:
-        click.echo(json.dumps({"ready": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]}))
+        click.echo(
+            json.dumps({"ready": all(check.ok for check in checks), "checks": [asdict(check) for check in checks]})
+        )
     else:
         for check in checks:
             mark = click.style("ok", fg="green") if check.ok else click.style("no", fg="red")

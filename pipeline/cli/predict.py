@@ -41,7 +41,9 @@ def command(texts: tuple[str, ...], file: IO[str] | None, name: str, workspace: 
         model = LoadedModel(directory)
         answers = []
         for start in range(0, len(everything), _BATCH):
-            answers += model.predict([text.encode(errors="replace").decode() for text in everything[start : start + _BATCH]])
+            answers += model.predict(
+                [text.encode(errors="replace").decode() for text in everything[start : start + _BATCH]]
+            )
     if as_json:
         click.echo(json.dumps([answer.to_dict() for answer in answers], ensure_ascii=False))
         return

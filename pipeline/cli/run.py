@@ -89,7 +89,9 @@ def _data_directory(config: "Config", data: Path | None, cache: Path) -> Path:
         return SAMPLE_DIR
     fetched = cache / "ag_news"
     if not fetched.is_dir():
-        raise BadInputError(f"preset {config.preset} needs data: name it with --data, or run newsdesk fetch ag-news once")
+        raise BadInputError(
+            f"preset {config.preset} needs data: name it with --data, or run newsdesk fetch ag-news once"
+        )
     return fetched
 
 

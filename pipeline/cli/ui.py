@@ -32,4 +32,4 @@ def command(workspace: Path, host: str, port: int) -> None:
     arguments = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     arguments += ["--backend-store-uri", f"sqlite:///{place.mlflow_store}"]
     arguments += ["--default-artifact-root", place.mlflow_artifacts.as_uri()]
-    os.execve(sys.executable, arguments, environment)
+    os.execve(sys.executable, arguments, environment)  # noqa: S606  no shell is wanted

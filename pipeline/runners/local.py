@@ -63,8 +63,10 @@ class LocalRunner:
                 try:
                     execution_id = self._launch(node.pipeline_node)
                 except BaseException as error:
-                    execution_id = self._record_reason(error)
-                    self._change(position, state=FAILED, seconds=cost.seconds, peak_mb=cost.peak_mb, execution_id=execution_id)
+                    failed_id = self._record_reason(error)
+                    self._change(
+                        position, state=FAILED, seconds=cost.seconds, peak_mb=cost.peak_mb, execution_id=failed_id
+                    )
                     for later in range(position + 1, len(self.nodes)):
                         self._change(later, state=SKIPPED)
                     raise

@@ -16,8 +16,9 @@ class TransformerConfig(FitConfig):
     head_width: int = Field(16, ge=1, description="of query, key and value per head")
     feed_forward: int = Field(128, ge=1)
     norm: Literal["pre", "post"] = Field("pre", description="layer norm before or after each residual branch")
-    bigram_buckets: int = Field(0, ge=0, description="rows of the hashed bigram table; 0 leaves it out")
-    pooling: Literal["mean", "mean_max"] = "mean"
+    pooling: Literal["mean", "mean_max"] = "mean_max"
     hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
     dropout: float = Field(0.2, ge=0, lt=1)
-    word_dropout: float = Field(0.3, ge=0, lt=1, description="share of words hidden from a training step")
+    word_dropout: float = Field(0.5, ge=0, lt=1, description="share of words hidden from a training step")
+    wide_buckets: int = Field(500_000, ge=0, description="hash buckets of the linear bigram part; 0 leaves it out")
+    wide_dropout: float = Field(0.5, ge=0, lt=1, description="share of words hidden from the linear part")

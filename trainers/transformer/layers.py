@@ -8,11 +8,15 @@ import tf_keras
 from components import features
 
 _LARGE = 1e9
+# Adam moves every weight by about the learning rate, however large it is. A factor behind a table is its own
+# learning rate: rare rows are seen a few times only and must go further each time.
+_WORD_GAIN = 3.0
+_WIDE_GAIN = 10.0
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
 class TokenAndPositionEmbedding(tf_keras.layers.Layer):
-    """Sum of a word, a position and, if asked for, a hashed bigram embedding.
+    """Sum of a word and a position embedding.
 
     In training, ``word_dropout`` of the words are hidden: they leave the sum and the mask, so that no later
     layer sees them (word dropout as in Iyyer et al. 2015).
@@ -20,41 +24,24 @@ class TokenAndPositionEmbedding(tf_keras.layers.Layer):
     Call: ids int [N, T], 0 for padding -> embeddings float32 [N, T, width], mask float32 [N, T].
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        width: int,
-        max_tokens: int,
-        bigram_buckets: int = 0,
-        word_dropout: float = 0.0,
-        **kwargs: Any,
-    ):
+    def __init__(self, vocab_size: int, width: int, max_tokens: int, word_dropout: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.vocab_size = vocab_size
         self.width = width
         self.max_tokens = max_tokens
-        self.bigram_buckets = bigram_buckets
         self.word_dropout = word_dropout
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.words = self.add_weight("words", (self.vocab_size, self.width), initializer=_normal())
-        self.positions = self.add_weight("positions", (self.max_tokens, self.width), initializer=_normal())
-        if self.bigram_buckets:
-            self.bigrams = self.add_weight("bigrams", (self.bigram_buckets, self.width), initializer="zeros")
+        self.words = self.add_weight("words", (self.vocab_size, self.width), initializer=_normal(0.05 / _WORD_GAIN))
+        self.positions = self.add_weight("positions", (self.max_tokens, self.width), initializer=_normal(0.02))
 
     def call(self, ids: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.float32)
-        embedded = tf.nn.embedding_lookup(self.words, ids)
-        if self.bigram_buckets:
-            buckets, present = hash_bigrams(ids, self.bigram_buckets)
-            embedded += tf.nn.embedding_lookup(self.bigrams, buckets) * present[..., tf.newaxis]
-        if training and self.word_dropout:
-            mask *= tf.cast(tf.random.uniform(tf.shape(mask)) >= self.word_dropout, tf.float32)
-            embedded *= mask[..., tf.newaxis]
+        mask = _mask(ids, self.word_dropout if training else 0.0)
+        embedded = _WORD_GAIN * tf.nn.embedding_lookup(self.words, ids) * mask[..., tf.newaxis]
         return embedded + self.positions[: tf.shape(ids)[1]], mask
 
     def get_config(self) -> dict[str, Any]:
-        names = ("vocab_size", "width", "max_tokens", "bigram_buckets", "word_dropout")
+        names = ("vocab_size", "width", "max_tokens", "word_dropout")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
@@ -125,8 +112,51 @@ class MaskedPooling(tf_keras.layers.Layer):
         return super().get_config() | {"kind": self.kind}
 
 
-def _normal() -> tf_keras.initializers.Initializer:
-    return tf_keras.initializers.RandomNormal(stddev=0.05)
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class WideNgrams(tf_keras.layers.Layer):
+    """Linear model over words and hashed bigrams, the wide part of a wide and deep model (Cheng et al. 2016).
+
+    A text's weights are summed and divided by the square root of its length. In training, ``word_dropout`` of
+    the words are hidden, and with them the bigrams that start there.
+
+    Call: ids int [N, T], 0 for padding -> float32 [N, classes].
+    """
+
+    def __init__(self, vocab_size: int, buckets: int, classes: int, word_dropout: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.vocab_size = vocab_size
+        self.buckets = buckets
+        self.classes = classes
+        self.word_dropout = word_dropout
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.ngrams = self.add_weight("ngrams", (self.vocab_size + self.buckets, self.classes), initializer="zeros")
+
+    def call(self, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
+        words = _mask(ids, 0.0)
+        kept = _mask(ids, self.word_dropout if training else 0.0) / (1.0 - self.word_dropout * float(training))
+        bigrams, present = hash_bigrams(ids, self.buckets)
+        rows = tf.concat([ids, self.vocab_size + bigrams], axis=1)
+        weights = tf.concat([kept, kept * present], axis=1)
+        total = tf.reduce_sum(tf.nn.embedding_lookup(self.ngrams, rows) * weights[..., tf.newaxis], axis=1)
+        length = tf.maximum(tf.reduce_sum(words, axis=1, keepdims=True), 1.0)
+        return _WIDE_GAIN * total * tf.math.rsqrt(length)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("vocab_size", "buckets", "classes", "word_dropout")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def _normal(deviation: float) -> tf_keras.initializers.Initializer:
+    return tf_keras.initializers.RandomNormal(stddev=deviation)
+
+
+def _mask(ids: tf.Tensor, hidden: float) -> tf.Tensor:
+    """Returns 1.0 for real tokens, a share ``hidden`` of them left out at random; float32 [N, T]."""
+    mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.float32)
+    if not hidden:
+        return mask
+    return mask * tf.cast(tf.random.uniform(tf.shape(mask)) >= hidden, tf.float32)
 
 
 def hash_bigrams(ids: tf.Tensor, buckets: int) -> tuple[tf.Tensor, tf.Tensor]:

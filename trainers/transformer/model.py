@@ -4,9 +4,9 @@ import tensorflow as tf
 import tf_keras
 
 from trainers.transformer.config import TransformerConfig
-from trainers.transformer.layers import EncoderBlock, MaskedPooling, TokenAndPositionEmbedding
+from trainers.transformer.layers import EncoderBlock, MaskedPooling, TokenAndPositionEmbedding, WideNgrams
 
-TABLES = ("words", "positions", "bigrams")
+TABLES = ("words", "positions", "ngrams")
 """Weights that are looked up by row; they take no weight decay."""
 
 
@@ -25,7 +25,7 @@ def build(config: TransformerConfig, vocab_size: int, max_tokens: int, classes: 
     """
     ids = tf_keras.Input((None,), dtype=tf.int32, name="token_ids")
     states, mask = TokenAndPositionEmbedding(
-        vocab_size, config.width, max_tokens, config.bigram_buckets, config.word_dropout, name="embedding"
+        vocab_size, config.width, max_tokens, config.word_dropout, name="embedding"
     )(ids)
     states = tf_keras.layers.Dropout(config.dropout)(states)
     for number in range(config.blocks):
@@ -46,4 +46,7 @@ def build(config: TransformerConfig, vocab_size: int, max_tokens: int, classes: 
         pooled = tf_keras.layers.Dense(config.hidden, activation="relu", name="hidden")(pooled)
         pooled = tf_keras.layers.Dropout(config.dropout)(pooled)
     logits = tf_keras.layers.Dense(classes, name="logits")(pooled)
+    if config.wide_buckets:
+        wide = WideNgrams(vocab_size, config.wide_buckets, classes, config.wide_dropout, name="wide")(ids)
+        logits = tf_keras.layers.Add()([logits, wide])
     return tf_keras.Model(ids, logits, name="transformer")
