@@ -15,7 +15,7 @@ setup(
         include=[f"{name}{sub}" for name in ("pipeline", "components", "trainers", "serving") for sub in ("", ".*")]
     ),
     package_data={
-        "components.example_gen": ["sample/*.csv", "sample/*.md", "sample/*.txt"],
+        "components.example_gen": ["sample/*.csv", "sample/*.md"],
         "components": ["schema.pbtxt"],
     },
     install_requires=[

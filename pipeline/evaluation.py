@@ -2,14 +2,14 @@
 
 import json
 
-import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from components import features
 from components.metrics import ARRAYS, PER_CLASS, SCALARS
 from pipeline.config import Floors
 
 
-def make_eval_config(classes: int, floors: Floors, code_digest: str) -> tfma.EvalConfig:
+def make_eval_config(classes: int, floors: Floors, code_digest: str) -> config_pb2.EvalConfig:
     """Returns the TFMA configuration.
 
     Args:
@@ -23,34 +23,34 @@ def make_eval_config(classes: int, floors: Floors, code_digest: str) -> tfma.Eva
         "worst_class_f1": _overall(lower_bound={"value": floors.worst_class_f1}),
         "calibration_error": _overall(upper_bound={"value": floors.calibration_error}),
     }
-    metrics = [tfma.MetricConfig(class_name="ExampleCount")]
+    metrics = [config_pb2.MetricConfig(class_name="ExampleCount")]
     for name in (*SCALARS, *PER_CLASS, *ARRAYS):
         metrics.append(
-            tfma.MetricConfig(
+            config_pb2.MetricConfig(
                 class_name="ClassificationMetric",
                 module="components.metrics",
                 config=json.dumps({"name": name, "classes": classes, "code_digest": code_digest}),
                 per_slice_thresholds=bounds.get(name),
             )
         )
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=[
-            tfma.ModelSpec(
+            config_pb2.ModelSpec(
                 signature_name=features.EXAMPLES_SIGNATURE,
                 label_key=features.LABEL,
                 prediction_key=features.OUTPUT_PROBABILITIES,
             )
         ],
         slicing_specs=[
-            tfma.SlicingSpec(),
-            tfma.SlicingSpec(feature_keys=[features.LABEL]),
-            tfma.SlicingSpec(feature_keys=[features.LENGTH]),
+            config_pb2.SlicingSpec(),
+            config_pb2.SlicingSpec(feature_keys=[features.LABEL]),
+            config_pb2.SlicingSpec(feature_keys=[features.LENGTH]),
         ],
-        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
     )
 
 
-def _overall(**bound: dict[str, float]) -> list[tfma.PerSliceMetricThreshold]:
+def _overall(**bound: dict[str, float]) -> list[config_pb2.PerSliceMetricThreshold]:
     """A threshold that does not say where it holds would hold in every slice."""
-    threshold = tfma.MetricThreshold(value_threshold=tfma.GenericValueThreshold(**bound))
-    return [tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)]
+    threshold = config_pb2.MetricThreshold(value_threshold=config_pb2.GenericValueThreshold(**bound))
+    return [config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=threshold)]
