@@ -51,6 +51,7 @@ clean: ## remove the environment and the workspace
 
 # Bytecode is compiled at once: without it every start parses 23,000 files.
 $(READY): requirements.lock setup.py pyproject.toml | $(UV)
+	$(PYTHON) -m pipeline.doctor
 	test -x $(VENV)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .

@@ -26,7 +26,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     vocabulary = tft.vocabulary(
         tokens,
         top_k=custom_config["vocab_size"] - features.RESERVED_IDS,
-        frequency_threshold=custom_config["min_count"],
+        frequency_threshold=custom_config["min_count"] if custom_config["min_count"] > 1 else None,
         vocab_filename=VOCABULARY,
     )
     ids = tft.apply_vocabulary(tokens, vocabulary, default_value=features.OOV_ID - features.RESERVED_IDS)

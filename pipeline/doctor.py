@@ -1,13 +1,15 @@
-"""Looks at a machine and says what is missing and how to get it."""
+"""Looks at a machine and says what is missing and how to get it.
+
+Uses the standard library only: ``make`` runs it with the system's Python before anything is installed.
+"""
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 _GIB = 2**30
 _MIN_DISK_GIB = 8
@@ -51,13 +53,18 @@ def this_machine(workspace: Path) -> Machine:
         platform.libc_ver(),
         compiler,
         shutil.disk_usage(existing).free,
-        psutil.virtual_memory().total,
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
 
 
 def examine(machine: Machine) -> list[Check]:
     """Returns all findings about a machine and the installed packages."""
-    return [_system(machine), _python(machine), _compiler(machine), _disk(machine), _memory(machine), *_packages()]
+    return [*examine_machine(machine), *_packages()]
+
+
+def examine_machine(machine: Machine) -> list[Check]:
+    """Returns the findings about a machine, installed or not."""
+    return [_system(machine), _python(machine), _compiler(machine), _disk(machine), _memory(machine)]
 
 
 def _system(machine: Machine) -> Check:
@@ -109,3 +116,10 @@ def _packages() -> list[Check]:
         except importlib.metadata.PackageNotFoundError:
             checks.append(Check(name, False, "missing", "make .venv installs it"))
     return checks
+
+
+if __name__ == "__main__":
+    missing = [check for check in examine_machine(this_machine(Path())) if not check.ok]
+    for check in missing:
+        print(f"newsdesk: {check.name}: found {check.found}: {check.advice}", file=sys.stderr)  # noqa: T201
+    sys.exit(2 if missing else 0)

@@ -11,13 +11,13 @@ def sample() -> Config:
     """The bundled sample: ``newsdesk run``.
 
     Shows that everything works; 600 rows are far too few for a good model, and the floors say no more than
-    that it has learned.
+    that it has learned. Chosen by four-fold cross-validation on the sample's train rows.
     """
     return Config(
         preset="sample",
-        text=TextConfig(vocab_size=6_000, min_count=1),
-        transformer=TransformerConfig(epochs=12, batch_size=16),
-        floors=Floors(accuracy=0.5, macro_f1=0.5, worst_class_f1=0.3, calibration_error=0.5),
+        text=TextConfig(vocab_size=6_000),
+        transformer=TransformerConfig(epochs=12, batch_size=16, wide_buckets=20_000),
+        floors=Floors(accuracy=0.7, macro_f1=0.7, worst_class_f1=0.6, calibration_error=0.25),
     )
 
 

@@ -39,6 +39,22 @@ def write_csv(path: Path, rows: list[tuple[str, str, str]]) -> None:
         csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
 
 
+@pytest.fixture(scope="session")
+def tiny_world() -> Callable[..., Path]:
+    """Writes 400 train and 80 test rows to a directory: ``tiny_world(directory, malformed=[raw lines])``."""
+
+    def make(directory: Path, malformed: list[str] | None = None) -> Path:
+        directory.mkdir(parents=True)
+        write_csv(directory / "train.csv", tiny_rows(400))
+        write_csv(directory / "test.csv", tiny_rows(80, start=1000))
+        if malformed:
+            with (directory / "train.csv").open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in malformed)
+        return directory
+
+    return make
+
+
 @pytest.fixture
 def make_data(tmp_path: Path) -> Callable[..., Path]:
     """Writes a data directory: ``make_data(train=..., test=...)``; by default 400 and 80 separable rows."""

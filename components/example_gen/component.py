@@ -1,6 +1,7 @@
 """The ExampleGen node: a thin TFX component over ``ingest``."""
 
 import json
+import logging
 import os
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from components.example_gen.source import Source
 
 REPORT_FILE = "report.json"
 QUARANTINE_FILE = "quarantine.jsonl"
+_log = logging.getLogger("newsdesk.example_gen")
 
 
 class ExampleGenSpec(component_spec.ComponentSpec):
@@ -75,6 +77,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         with fileio.open(os.path.join(report_dir, REPORT_FILE), "w") as file:
             file.write(json.dumps(report, indent=1))
         kept = os.path.join(exec_properties["quarantine_dir"], f"{self._context.pipeline_run_id}.jsonl")
+        sizes = ", ".join(f"{split} {sum(counts.values()):,}" for split, counts in report["splits"].items())
+        _log.info("%s rows, %d malformed", sizes, report["malformed"])
         if report["malformed"]:
             fileio.makedirs(exec_properties["quarantine_dir"])
             fileio.copy(quarantine, kept, overwrite=True)

@@ -12,6 +12,7 @@ from typing import IO
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.nodes import CACHED, FAILED, RAN, RUNNING, SKIPPED, WAITING, NodeRun
 
@@ -61,7 +62,7 @@ class Progress:
         logger.setLevel(logging.INFO)
         logger.addHandler(_Handler(self))
         if self._console.is_terminal:
-            self._live = Live(console=self._console, auto_refresh=False)
+            self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
             self._live.start()
         return self
 
@@ -111,7 +112,7 @@ def _table(nodes: list[NodeRun]) -> Table:
         measured = node.state in (RAN, CACHED, FAILED)
         table.add_row(
             node.id,
-            f"[{_STYLES[node.state]}]{_word(node.state)}[/]",
+            Text(_word(node.state), style=_STYLES[node.state]),
             f"{node.seconds:.1f}" if measured else "",
             f"{node.peak_mb:.0f}" if measured else "",
         )

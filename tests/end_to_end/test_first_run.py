@@ -1,0 +1,165 @@
+"""One whole run on a tiny world, with sockets blocked; everything else here looks at what it left."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+from mlflow import MlflowClient
+
+NODES = [
+    "ExampleGen",
+    "ImportSchema",
+    "StatisticsGen",
+    "ExampleValidator",
+    "DataGate",
+    "Transform",
+    "Trainer",
+    "Evaluator",
+    "ModelGate",
+    "Pusher",
+]
+
+# Local sockets stay: the metadata launcher watches executions over one. Anything beyond this machine raises.
+BLOCK_SOCKETS = """
+import socket
+_connect = socket.socket.connect
+def _refuse(self, address):
+    if self.family != socket.AF_UNIX and not str(address[0]).startswith(("127.", "::1", "localhost")):
+        raise RuntimeError(f"network blocked: {address}")
+    return _connect(self, address)
+socket.socket.connect = _refuse
+socket.getaddrinfo = (lambda real: lambda host, *rest, **more: real(host, *rest, **more)
+    if host in (None, "localhost", "127.0.0.1", "::1") else (_ for _ in ()).throw(RuntimeError(f"network blocked: {host}")))(
+    socket.getaddrinfo)
+"""
+
+
+@pytest.fixture(scope="module")
+def first(
+    tmp_path_factory: pytest.TempPathFactory, run_tiny: Callable[..., Any], tiny_world: Callable[..., Path]
+) -> Any:
+    """The run all tests of this module look at: ``(finished, workspace, data)``."""
+    root = tmp_path_factory.mktemp("first")
+    data = tiny_world(root / "data", malformed=["not,enough"])
+    finished = run_tiny(data, root / "ws", prelude=BLOCK_SOCKETS, settings={"data.malformed_budget": "0.01"})
+    assert finished.code == 0, finished.err
+    return finished, root / "ws", data
+
+
+def test_every_node_ran_once(first: Any) -> None:
+    finished, _, _ = first
+    assert finished.states() == dict.fromkeys(NODES, "ran")
+
+
+def test_result_follows_the_contract(first: Any) -> None:
+    result = first[0].result
+    assert result["status"] == "pushed"
+    assert result["model_family"] == "transformer"
+    assert result["model_name"] == "ag_news"
+    assert result["model_version"] == "1"
+    assert result["reasons"] == []
+    assert result["metrics"]["accuracy"] > 0.9
+    assert all(node["seconds"] >= 0 for node in result["nodes"])
+    assert set(result) == {
+        "status", "run_id", "mlflow_run_id", "model_family", "model_name", "model_version", "model_dir",
+        "metrics", "nodes", "seconds", "report", "reasons",
+    }  # fmt: skip
+
+
+def test_pushed_model_is_whole(first: Any) -> None:
+    directory = Path(first[0].result["model_dir"])
+    assert directory == first[1] / "serving" / "ag_news" / "1"
+    manifest = json.loads((directory / "MANIFEST.json").read_text())
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == digest
+    assert (directory / "assets.extra" / "classes.txt").read_text().split("\n")[:4] == [
+        "World", "Sports", "Business", "Sci/Tech",
+    ]  # fmt: skip
+
+
+def test_predict_answers(first: Any, newsdesk: Callable[..., Any]) -> None:
+    done = newsdesk("predict", "--json", "--workspace", first[1], "the coach and the striker", "", "😀" * 50)
+    assert done.code == 0, done.err
+    answers = json.loads(done.out)
+    assert [set(answer) for answer in answers] == [{"text", "label", "label_id", "probability", "probabilities"}] * 3
+    assert (answers[0]["label"], answers[0]["label_id"]) == ("Sports", 1)
+    for answer in answers:
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_quarantine_names_line_and_reason(first: Any) -> None:
+    finished, workspace, data = first
+    (entry,) = map(
+        json.loads, (workspace / "quarantine" / f"{finished.result['run_id']}.jsonl").read_text().splitlines()
+    )
+    lines = (data / "train.csv").read_text().splitlines()
+    assert lines[entry["line"] - 1] == "not,enough"
+    assert entry["reason"] == "2 columns instead of 3"
+    assert "not,enough" not in json.dumps(entry)
+
+
+def test_mlflow_has_the_run(first: Any) -> None:
+    finished, workspace, _ = first
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    run = client.get_run(finished.result["mlflow_run_id"])
+    assert client.get_experiment(run.info.experiment_id).name == "ag_news"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["transformer.width"] == "8"
+    assert run.data.tags["mlmd_run_id"] == finished.result["run_id"]
+    assert run.data.tags["serving_version"] == "1"
+    assert {"data_digest", "code_version", "mlmd_context_id", "model_dir"} <= set(run.data.tags)
+    metrics = run.data.metrics
+    assert metrics["test/accuracy"] == finished.result["metrics"]["accuracy"]
+    assert metrics["test/label_Sports/recall/Sports"] >= 0.9
+    assert "test/length_short/accuracy" in metrics
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/eval_accuracy")] == [1, 2, 3]
+    assert all(f"seconds/{node}" in metrics and f"peak_mb/{node}" in metrics for node in NODES)
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"confusion_matrix.png", "ingest.json"}
+
+
+def test_metadata_knows_the_mlflow_run(first: Any) -> None:
+    finished, workspace, _ = first
+    store = _store(workspace)
+    context = store.get_context_by_type_and_name("pipeline_run", finished.result["run_id"])
+    assert context.custom_properties["mlflow_run_id"].string_value == finished.result["mlflow_run_id"]
+    executions = store.get_executions_by_context(context.id)
+    assert len(executions) == len(NODES)
+    assert {item.last_known_state for item in executions} == {metadata_store_pb2.Execution.COMPLETE}
+
+
+def test_test_split_reaches_neither_transform_nor_trainer(first: Any) -> None:
+    artifacts = first[1] / "artifacts"
+    (transformed,) = (artifacts / "Transform" / "transformed_examples").iterdir()
+    assert sorted(path.name for path in transformed.iterdir()) == ["Split-eval", "Split-train"]
+    (examples,) = (artifacts / "ExampleGen" / "examples").iterdir()
+    assert sorted(path.name for path in examples.iterdir()) == ["Split-eval", "Split-test", "Split-train"]
+
+
+def test_metadata_database_is_sound(first: Any) -> None:
+    with sqlite3.connect(first[1] / "metadata.sqlite") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_second_run_is_answered_from_the_cache(first: Any, run_tiny: Callable[..., Any]) -> None:
+    finished, workspace, data = first
+    (data / "train.csv").touch()
+    again = run_tiny(data, workspace, settings={"data.malformed_budget": "0.01"})
+    assert again.code == 0, again.err
+    assert again.states() == dict.fromkeys(NODES, "cached")
+    assert again.result["status"] == "pushed"
+    assert again.result["model_version"] == "1"
+    assert again.result["metrics"] == finished.result["metrics"]
+    assert again.result["run_id"] != finished.result["run_id"]
+    assert (workspace / "quarantine" / f"{again.result['run_id']}.jsonl").exists()
+
+
+def _store(workspace: Path) -> metadata_store.MetadataStore:
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(workspace / "metadata.sqlite")
+    return metadata_store.MetadataStore(config)
