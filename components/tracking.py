@@ -5,10 +5,9 @@ artifacts, so that a node answered from the cache is tracked like one that ran.
 """
 
 import json
-import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,15 @@ from typing import Any
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
 
+from components.errors import BadInputError
 from components.evaluation_result import SliceMetrics
 
 _BATCH = 1000
 _PARAM_CHARACTERS = 500
 _TAG_CHARACTERS = 5_000
+_ERROR_CHARACTERS = 100
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,20 @@ def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
         store: Where.
         experiment: Name of the experiment; made if missing.
         name: Name of the run.
+
+    Raises:
+        BadInputError: The store does not answer or refuses.
     """
     client = MlflowClient(tracking_uri=store.uri)
-    found = client.get_experiment_by_name(experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
-    run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
+        run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
+    except MlflowException as error:
+        raise BadInputError(
+            f"MLflow at {store.uri} does not answer or refuses ({str(error)[:_ERROR_CHARACTERS]}...): "
+            "start it, or set MLFLOW_TRACKING_URI to another or to nothing"
+        ) from error
     status = RunStatus.FAILED
     try:
         yield run
@@ -115,9 +126,13 @@ def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
         client.set_terminated(run.id, RunStatus.to_string(status))
 
 
-def disable_telemetry(environment: dict[str, str] | os._Environ) -> None:
-    """Keeps MLflow from reporting its use to its makers, unless the user has chosen otherwise."""
+def set_defaults(environment: MutableMapping[str, str]) -> None:
+    """Sets what MLflow reads from the environment, unless the user has chosen otherwise.
+
+    It reports its use to its makers by default, and tries an absent server for four minutes.
+    """
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    environment.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 
 def _name(key: str) -> str:

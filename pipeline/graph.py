@@ -1,7 +1,6 @@
 """The graph: the only place that lists the nodes."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2
@@ -37,32 +36,24 @@ BEAM_IN_MEMORY = (
 )
 
 
-@dataclass(frozen=True)
-class Run:
-    """Everything the graph is built from."""
-
-    config: Config
-    source: Source
-    workspace: Workspace
-    enable_cache: bool = True
-
-
-def create_pipeline(run: Run) -> Pipeline:
+def create_pipeline(config: Config, source: Source, workspace: Workspace, enable_cache: bool = True) -> Pipeline:
     """Returns the pipeline from files to a pushed model.
 
     Args:
-        run: Configuration, input files and workspace.
+        config: Settings; each node is handed its own part.
+        source: Input files.
+        workspace: Where artifacts, metadata and models go.
+        enable_cache: Whether a node that ran on the same input before is answered from its outputs.
     """
-    config, source = run.config, run.source
     family = FAMILIES[config.model]
-    base = run.workspace.model_base(config.name)
+    base = workspace.model_base(config.name)
 
     # Files to splits; malformed rows to quarantine, unknown labels to a stop.
     example_gen = ExampleGen(
         source=source,
         malformed_budget=config.data.malformed_budget,
         eval_fraction=config.data.eval_fraction,
-        quarantine_dir=str(run.workspace.quarantine),
+        quarantine_dir=str(workspace.quarantine),
         code_digest=source_digest("components.example_gen.component"),
     )
     examples = example_gen.outputs["examples"]
@@ -127,8 +118,8 @@ def create_pipeline(run: Run) -> Pipeline:
 
     return Pipeline(
         pipeline_name=config.name,
-        pipeline_root=str(run.workspace.artifacts),
-        metadata_connection_config=metadata_connection(run.workspace),
+        pipeline_root=str(workspace.artifacts),
+        metadata_connection_config=metadata_connection(workspace),
         components=[
             example_gen,
             statistics_gen,
@@ -141,7 +132,7 @@ def create_pipeline(run: Run) -> Pipeline:
             model_gate,
             pusher,
         ],
-        enable_cache=run.enable_cache,
+        enable_cache=enable_cache,
         beam_pipeline_args=list(BEAM_IN_MEMORY),
     )
 

@@ -14,7 +14,7 @@ class NodeRun:
         id: Node id.
         state: One of the constants above.
         seconds: Wall time, imports and metadata included.
-        peak_mb: Largest resident memory of this process and its children meanwhile, in MiB.
+        peak_mb: Largest resident memory of the process meanwhile, in MiB.
         execution_id: In the metadata store; None where the node did not get that far.
         outputs: Output name to MLMD artifact.
     """

@@ -21,7 +21,7 @@ from components.example_gen.source import Source
 from components.gates.data import VERDICT_FILE
 from components.tracking import Store, TrackedRun, start_run
 from pipeline.config import Config, flatten
-from pipeline.graph import Run, create_pipeline
+from pipeline.graph import create_pipeline
 from pipeline.nodes import CACHED, RAN, NodeRun
 from pipeline.runners.local import LocalRunner
 from pipeline.source_digest import project_digest
@@ -92,7 +92,7 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
     config = request.config
     result = RunResult(PUSHED, run_id, model_family=config.model, model_name=config.name)
     with exclusive(request.workspace, run_id):
-        pipeline = create_pipeline(Run(config, request.source, request.workspace, request.enable_cache))
+        pipeline = create_pipeline(config, request.source, request.workspace, request.enable_cache)
         runner = LocalRunner(pipeline, run_id, on_change)
         try:
             with start_run(request.tracking, config.name, run_id) as tracked:

@@ -64,7 +64,8 @@ def _download(url: str, target: Path, sha256: str) -> None:
 
     part = target.with_name(f"{target.name}.part")
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    # A compressed answer would count the range in compressed bytes.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             if response.status_code != requests.codes.range_not_satisfiable:
@@ -75,7 +76,7 @@ def _download(url: str, target: Path, sha256: str) -> None:
                         out.write(block)
     except requests.RequestException as error:
         raise BadInputError(
-            f"{url} cannot be fetched ({type(error).__name__}): check the network or the proxy and run the command "
+            f"{url} cannot be fetched ({_why(error)}): check the network or the proxy and run the command "
             f"again, it resumes; or put {target.name} into {target.parent} by hand"
         ) from error
     found = _sha256(part)
@@ -83,6 +84,11 @@ def _download(url: str, target: Path, sha256: str) -> None:
         part.unlink()
         raise BadInputError(f"{url} has SHA-256 {found}, not {sha256}: nothing was kept; try again or another source")
     part.rename(target)
+
+
+def _why(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return f"HTTP status {response.status_code}" if response is not None else type(error).__name__
 
 
 def _sha256(path: Path) -> str:

@@ -63,6 +63,11 @@ def read_records(lines: Iterable[str]) -> Iterator[Row | Malformed]:
             continue
         if not fields:
             continue
+        if source.record().count('"') % 2:
+            # csv takes a quote inside an unquoted field for text; a sound record has an even number.
+            yield Malformed(start, "broken quoting: a quote is missing", _digest(source.recover()))
+            first = False
+            continue
         if first and _is_header(fields):
             first = False
             continue
@@ -97,17 +102,27 @@ class _Lines:
     def recover(self) -> str:
         """Gives up the first line of a broken record, and those behind it that start no record."""
         lost, *rest = self._record
-        while rest and not _RECORD_START.match(rest[0]):
-            lost += rest.pop(0)
-        self.number -= len(rest)
-        self._ahead.extend(reversed(rest))
-        self._record.clear()
+        self._push_back(rest)
+        for line in self:
+            if _RECORD_START.match(line):
+                self._push_back([line])
+                break
+            lost += line
         return lost
+
+    def _push_back(self, lines: list[str]) -> None:
+        self.number -= len(lines)
+        self._ahead.extend(reversed(lines))
 
 
 def _is_header(fields: list[str]) -> bool:
     names = [name.strip().lower() for name in fields]
-    return len(names) == COLUMNS and names[1] in _HEADER_TITLES and names[2] in _HEADER_DESCRIPTIONS
+    return (
+        len(names) == COLUMNS
+        and not names[0].isdigit()
+        and names[1] in _HEADER_TITLES
+        and names[2] in _HEADER_DESCRIPTIONS
+    )
 
 
 def _check(fields: list[str], line: int, source: _Lines) -> Row | Malformed:

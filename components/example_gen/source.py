@@ -87,7 +87,7 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     if not path.exists():
         return AG_NEWS_CLASSES
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path} cannot be read as UTF-8 text, one class name a line: {error}") from error
     if len(names) < 2 or len(set(names)) != len(names):

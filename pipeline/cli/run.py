@@ -47,9 +47,9 @@ def command(
     with quiet(log) as (out, err), Progress(err if as_json else out) as progress:
         progress.line(f"preset {config.preset}, model {config.model}, data {source.directory}")
         progress.line(f"log {log}")
-        from components.tracking import choose_store, disable_telemetry
+        from components.tracking import choose_store, set_defaults
 
-        disable_telemetry(os.environ)
+        set_defaults(os.environ)
         from pipeline.run import Request, execute, new_run_id
 
         store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
@@ -102,5 +102,6 @@ def _print_result(result: "RunResult", tracking: str) -> None:
         click.echo("test    " + "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown))
     if result.model_dir:
         click.echo(f"model   {result.model_name} version {result.model_version}: {result.model_dir}")
-    click.echo(f"mlflow  run {result.mlflow_run_id} in {tracking} (newsdesk ui shows it)")
+    if result.mlflow_run_id:
+        click.echo(f"mlflow  run {result.mlflow_run_id} in {tracking} (newsdesk ui shows it)")
     click.echo(f"{result.status}  run {result.run_id}, {result.seconds:.0f} s")

@@ -24,10 +24,10 @@ def command(workspace: Path, host: str, port: int) -> None:
     place = Workspace(workspace.resolve())
     if not place.mlflow_store.exists():
         raise BadInputError(f"workspace {place.root} has no runs yet: newsdesk run makes the first")
-    from components.tracking import disable_telemetry
+    from components.tracking import set_defaults
 
     environment = dict(os.environ)
-    disable_telemetry(environment)
+    set_defaults(environment)
     click.echo(f"http://{host}:{port}  (Ctrl-C stops it)")
     arguments = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     arguments += ["--backend-store-uri", f"sqlite:///{place.mlflow_store}"]

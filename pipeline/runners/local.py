@@ -159,13 +159,7 @@ class _Cost:
             self._sample()
 
     def _sample(self) -> None:
-        used = self._process.memory_info().rss
-        for child in self._process.children(recursive=True):
-            try:
-                used += child.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        self.peak_mb = max(self.peak_mb, used / 2**20)
+        self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 2**20)
 
 
 def _outputs(store: metadata_store.MetadataStore, execution_id: int) -> dict[str, metadata_store_pb2.Artifact]:

@@ -119,9 +119,7 @@ def test_the_real_files_are_train_and_test_with_a_sha256_each() -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in FILES)
 
 
-def test_files_with_the_right_checksum_are_kept(
-    server: Server, get: Callable[..., list[str]], tmp_path: Path
-) -> None:
+def test_files_with_the_right_checksum_are_kept(server: Server, get: Callable[..., list[str]], tmp_path: Path) -> None:
     directory = tmp_path / "not" / "there" / "yet"
     said = get("train.csv", "test.csv", directory=directory)
     assert contents(directory) == server.offered

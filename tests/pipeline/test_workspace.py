@@ -176,10 +176,11 @@ def test_two_workspaces_do_not_exclude_each_other(tmp_path: Path) -> None:
 
 
 def test_the_lock_is_released_after_an_exception(workspace: Workspace) -> None:
-    with pytest.raises(ZeroDivisionError), exclusive(workspace, "first"):
+    with pytest.raises(ZeroDivisionError) as caught, exclusive(workspace, "first"):
         raise ZeroDivisionError
     with exclusive(workspace, "second"):
-        pass
+        # The traceback keeps the lock object alive, so that only a release can have freed it.
+        assert caught.tb is not None
 
 
 def test_no_holder_is_named_once_a_run_has_ended(workspace: Workspace) -> None:

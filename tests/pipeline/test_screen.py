@@ -1,0 +1,220 @@
+"""What a run shows, and where everything else goes."""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.screen import Progress, quiet, silence_warnings
+from pipeline.nodes import CACHED, FAILED, RAN, RUNNING, SKIPPED, WAITING, NodeRun
+
+CHILD = "import sys; print('child output'); print('child complaint', file=sys.stderr)"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@contextlib.contextmanager
+def streams_on_descriptors() -> Iterator[None]:
+    """Python's streams as a process has them: pytest's own write past the descriptors."""
+    with (
+        open(1, "w", closefd=False) as out,
+        open(2, "w", closefd=False) as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        yield
+
+
+def raise_after(act: Callable[[], object]) -> None:
+    act()
+    raise ZeroDivisionError
+
+
+def test_quiet_sends_everything_to_the_log_but_its_own_streams(capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    with streams_on_descriptors():
+        sys.stdout.write("before\n")
+        with quiet(log) as (out, err):
+            sys.stdout.write("python output\n")
+            sys.stderr.write("python complaint\n")
+            os.write(1, b"native output\n")
+            os.write(2, b"native complaint\n")
+            subprocess.run([sys.executable, "-c", CHILD], check=True)
+            out.write("shown\n")
+            err.write("shown complaint\n")
+        sys.stdout.write("after\n")
+        os.write(1, b"native after\n")
+        os.write(2, b"native complaint after\n")
+    shown, complained = capfd.readouterr()
+    assert sorted(shown.splitlines()) == ["after", "before", "native after", "shown"]
+    assert complained.splitlines() == ["shown complaint", "native complaint after"]
+    assert sorted(log.read_text(encoding="utf-8").splitlines()) == [
+        "child complaint",
+        "child output",
+        "native complaint",
+        "native output",
+        "python complaint",
+        "python output",
+    ]
+
+
+def test_quiet_restores_the_streams_after_an_exception(capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    with streams_on_descriptors():
+        with pytest.raises(ZeroDivisionError), quiet(log):
+            raise_after(lambda: sys.stdout.write("inside\n"))
+        sys.stdout.write("after\n")
+        os.write(2, b"native after\n")
+    assert capfd.readouterr() == ("after\n", "native after\n")
+    assert log.read_text(encoding="utf-8") == "inside\n"
+
+
+def test_quiet_adds_to_the_log_of_earlier_runs(capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    for number in range(2):
+        with streams_on_descriptors(), quiet(log):
+            sys.stdout.write(f"run {number}\n")
+    assert log.read_text(encoding="utf-8") == "run 0\nrun 1\n"
+
+
+def test_quiet_hands_the_terminal_to_no_child_and_leaves_no_descriptor_open(
+    capfd: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with quiet(tmp_path / "run.log") as (out, err):
+        assert not os.get_inheritable(out.fileno())
+        assert not os.get_inheritable(err.fileno())
+        assert os.get_inheritable(1)
+        assert os.get_inheritable(2)
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert os.get_inheritable(1)
+    assert os.get_inheritable(2)
+
+
+def test_without_a_terminal_every_finished_node_is_one_plain_line() -> None:
+    stream = io.StringIO()
+    history = [
+        [NodeRun("ExampleGen"), NodeRun("Trainer"), NodeRun("Pusher")],
+        [NodeRun("ExampleGen", RUNNING), NodeRun("Trainer"), NodeRun("Pusher")],
+        [NodeRun("ExampleGen", RAN, 12.34, 512.0), NodeRun("Trainer"), NodeRun("Pusher")],
+        [NodeRun("ExampleGen", RAN, 12.34, 512.0), NodeRun("Trainer", RUNNING), NodeRun("Pusher")],
+        [NodeRun("ExampleGen", RAN, 12.34, 512.0), NodeRun("Trainer", FAILED, 3.0), NodeRun("Pusher")],
+        [NodeRun("ExampleGen", RAN, 12.34, 512.0), NodeRun("Trainer", FAILED, 3.0), NodeRun("Pusher", SKIPPED)],
+    ]
+    with Progress(stream) as progress:
+        for nodes in history:
+            progress.update(nodes)
+            progress.update(nodes)
+    assert stream.getvalue().splitlines() == [
+        "ExampleGen        done       12.3 s",
+        "Trainer           failed      3.0 s",
+        "Pusher            skipped",
+    ]
+
+
+def test_without_a_terminal_a_node_that_waits_or_runs_is_not_shown() -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress.update([NodeRun("ExampleGen", WAITING), NodeRun("Trainer", RUNNING)])
+    assert stream.getvalue() == ""
+
+
+def test_a_cached_node_is_called_cached() -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress.update([NodeRun("ExampleGen", CACHED, 0.04)])
+    assert re.fullmatch(r"ExampleGen +cached +0\.0 s\n", stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    "text", ["log /a/[red]b[/red]/[/]/run.log", f"log /{'deep/' * 40}run.log", f"data /{'d' * 200}"]
+)
+def test_without_a_terminal_a_line_is_shown_as_it_is(text: str) -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress.line(text)
+    assert stream.getvalue() == f"{text}\n"
+
+
+def test_messages_of_the_project_are_shown_while_a_run_lasts() -> None:
+    stream = io.StringIO()
+    logger = logging.getLogger("newsdesk")
+    handlers = list(logger.handlers)
+    with Progress(stream):
+        logger.info("epoch %d of %d", 1, 3)
+        logging.getLogger("somebody.else").warning("noise")
+    logger.info("too late")
+    assert stream.getvalue() == "  epoch 1 of 3\n"
+    assert logger.handlers == handlers
+
+
+def test_messages_are_no_longer_shown_after_a_run_that_failed() -> None:
+    stream = io.StringIO()
+    logger = logging.getLogger("newsdesk")
+    with pytest.raises(ZeroDivisionError), Progress(stream):
+        raise ZeroDivisionError
+    logger.info("too late")
+    assert stream.getvalue() == ""
+
+
+def test_on_a_terminal_the_last_table_shows_every_node() -> None:
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.line("preset sample")
+        progress.update([NodeRun("ExampleGen", RUNNING), NodeRun("Trainer")])
+        progress.update([NodeRun("ExampleGen", RAN, 1.5, 300.0), NodeRun("Trainer", FAILED, 2.5, 400.0)])
+        progress.update([NodeRun("ExampleGen", RAN, 1.5, 300.0), NodeRun("Trainer", FAILED, 2.5, 400.0)])
+    final = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).splitlines()[-3:]
+    assert [line.split() for line in final] == [
+        ["node", "state", "seconds", "peak", "MB"],
+        ["ExampleGen", "done", "1.5", "300"],
+        ["Trainer", "failed", "2.5", "400"],
+    ]
+    assert "preset sample" in stream.getvalue()
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+
+
+def test_on_a_terminal_a_line_above_the_table_leaves_no_raw_markup() -> None:
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.update([NodeRun("ExampleGen", RAN, 1.5, 300.0), NodeRun("Trainer", RUNNING)])
+        progress.line("epoch 1")
+    assert "[/]" not in stream.getvalue()
+
+
+def test_on_a_terminal_too_other_output_goes_to_the_log(capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
+    log, stream = tmp_path / "run.log", Terminal()
+    with streams_on_descriptors(), quiet(log), Progress(stream) as progress:
+        progress.update([NodeRun("Trainer", RUNNING)])
+        sys.stdout.write("python output\n")
+        sys.stderr.write("python complaint\n")
+    assert sorted(log.read_text(encoding="utf-8").splitlines()) == ["python complaint", "python output"]
+    assert "python" not in stream.getvalue()
+
+
+def test_notices_about_the_future_are_dropped_and_other_warnings_are_not() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        silence_warnings()
+        warnings.warn("later", FutureWarning, stacklevel=1)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        with pytest.raises(UserWarning, match="heed me"):
+            warnings.warn("heed me", UserWarning, stacklevel=1)

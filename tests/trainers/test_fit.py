@@ -1,0 +1,214 @@
+"""Fitting: it learns, repeats itself, keeps the best epoch and stops when it diverges."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+
+from trainers import fit as fitting
+from trainers.config import FitConfig
+from trainers.fit import History, TrainingDivergedError, evaluate, fit
+from trainers.input import Rows
+from trainers.optimizer import LazyAdamW
+from trainers.transformer.config import TransformerConfig
+from trainers.transformer.model import TABLES, build
+
+VOCAB, MAX_TOKENS, CLASSES = 12, 6, 2
+
+
+def make_rows(count: int, seed: int, noise: float = 0.0) -> Rows:
+    """Returns rows of two classes that share no word; a share ``noise`` of the labels is wrong."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, MAX_TOKENS, count)
+    classes = np.arange(count) % CLASSES
+    ids = [
+        rng.integers(2 + 5 * row_class, 7 + 5 * row_class, size)
+        for row_class, size in zip(classes, lengths, strict=True)
+    ]
+    labels = np.where(rng.uniform(size=count) < noise, 1 - classes, classes)
+    return Rows(np.concatenate(ids).astype(np.int32), np.cumsum([0, *lengths]), labels.astype(np.int32))
+
+
+def make_config(**changes: Any) -> FitConfig:
+    """Returns settings for a few quick steps."""
+    return FitConfig(**({"epochs": 2, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0.0} | changes))
+
+
+def make_model(dropout: float = 0.0, seed: int = 0) -> tf_keras.Model:
+    """Returns a mean of embeddings behind a softmax, the smallest model from ids to logits."""
+    tf_keras.utils.set_random_seed(seed)
+    ids = tf_keras.Input((None,), dtype="int32")
+    states = tf_keras.layers.Embedding(VOCAB, 3, name="words")(ids)
+    pooled = tf_keras.layers.Dropout(dropout)(tf_keras.layers.GlobalAveragePooling1D()(states))
+    return tf_keras.Model(ids, tf_keras.layers.Dense(CLASSES)(pooled))
+
+
+def make_transformer(**changes: Any) -> tuple[tf_keras.Model, TransformerConfig]:
+    """Returns a tiny transformer and its settings."""
+    settings = {"width": 4, "heads": 1, "head_width": 4, "feed_forward": 4, "wide_buckets": 16, "word_dropout": 0.2}
+    config = TransformerConfig(**(settings | {"epochs": 3, "batch_size": 8, "learning_rate": 0.05} | changes))
+    tf_keras.utils.set_random_seed(config.seed)
+    return build(config, VOCAB, MAX_TOKENS, CLASSES), config
+
+
+def losses(history: History) -> list[float]:
+    """Returns all losses of a history."""
+    return [loss for epoch in history.epochs for loss in (epoch.loss, epoch.eval_loss)]
+
+
+def script_evaluations(monkeypatch: pytest.MonkeyPatch, results: list[tuple[float, float]]) -> list[list[np.ndarray]]:
+    """Replaces ``evaluate`` by given losses and accuracies; returns the list that collects each epoch's weights."""
+    weights: list[list[np.ndarray]] = []
+
+    def scripted(model: tf_keras.Model, rows: Rows) -> tuple[float, float]:
+        weights.append(model.get_weights())
+        return results[len(weights) - 1]
+
+    monkeypatch.setattr(fitting, "evaluate", scripted)
+    return weights
+
+
+def cross_entropy(model: tf_keras.Model, rows: Rows, smoothing: float = 0.0) -> tuple[float, float]:
+    """Returns mean loss and accuracy, reckoned with numpy one unpadded row at a time."""
+    row_losses, right = [], []
+    for start, end, label in zip(rows.starts, rows.starts[1:], rows.labels, strict=False):
+        logits = model(rows.ids[np.newaxis, start:end]).numpy()[0].astype(np.float64)
+        log_probabilities = logits - np.log(np.exp(logits).sum())
+        target = np.full(CLASSES, smoothing / CLASSES)
+        target[label] += 1.0 - smoothing
+        row_losses.append(-(target * log_probabilities).sum())
+        right.append(logits.argmax() == label)
+    return float(np.mean(row_losses)), float(np.mean(right))
+
+
+def test_transformer_learns_separable_rows() -> None:
+    model, config = make_transformer()
+    held_out = make_rows(40, seed=2)
+    history = fit(model, config, make_rows(96, seed=1), held_out, TABLES)
+    assert history.epochs[-1].eval_accuracy == 1.0
+    assert history.epochs[-1].loss < history.epochs[0].loss
+    assert evaluate(model, held_out)[1] == 1.0
+    assert history.parameters == model.count_params()
+
+
+def test_same_seed_same_losses() -> None:
+    def run() -> list[float]:
+        return losses(fit(make_model(dropout=0.3), make_config(seed=5), make_rows(40, seed=1), make_rows(16, seed=2)))
+
+    assert run() == run()
+
+
+def test_config_seed_sets_the_order_of_batches() -> None:
+    def run(seed: int) -> list[float]:
+        return losses(fit(make_model(), make_config(seed=seed), make_rows(40, seed=1), make_rows(16, seed=2)))
+
+    assert run(5) != run(6)
+
+
+@pytest.mark.parametrize(
+    ("results", "best"),
+    [
+        ([(0.6, 0.5), (0.4, 0.9), (0.5, 0.7)], 2),
+        ([(0.2, 0.9), (0.9, 0.8), (1.0, 0.1)], 1),
+        ([(0.6, 0.5), (0.5, 0.6), (0.9, 0.7)], 3),
+        ([(0.6, 0.9), (0.4, 0.9), (0.5, 0.9)], 2),
+        ([(0.6, 0.9), (0.6, 0.9), (0.6, 0.9)], 1),
+    ],
+    ids=["middle", "first", "last", "loss_decides", "earliest"],
+)
+def test_best_epoch_gives_the_weights(
+    monkeypatch: pytest.MonkeyPatch, results: list[tuple[float, float]], best: int
+) -> None:
+    weights = script_evaluations(monkeypatch, results)
+    model = make_model()
+    history = fit(model, make_config(epochs=3), make_rows(24, seed=1), make_rows(8, seed=2))
+    assert history.best_epoch == best
+    assert [(epoch.eval_loss, epoch.eval_accuracy) for epoch in history.epochs] == results
+    for mine, kept, other in zip(model.get_weights(), weights[best - 1], weights[best % 3], strict=True):
+        np.testing.assert_array_equal(mine, kept)
+        assert not np.array_equal(mine, other)
+
+
+def test_epochs_that_make_it_worse_are_dropped() -> None:
+    model = make_model()
+    rows = make_rows(60, seed=2)
+    held_out = Rows(rows.ids, rows.starts, 1 - rows.labels)
+    history = fit(model, make_config(epochs=4), make_rows(60, seed=1), held_out)
+    best, last = history.epochs[history.best_epoch - 1], history.epochs[-1]
+    assert best.eval_loss < last.eval_loss
+    assert evaluate(model, held_out) == pytest.approx((best.eval_loss, best.eval_accuracy))
+
+
+@pytest.mark.parametrize("eval_batch", [4, 512])
+def test_evaluate_is_the_mean_over_rows(monkeypatch: pytest.MonkeyPatch, eval_batch: int) -> None:
+    monkeypatch.setattr(fitting, "_EVAL_BATCH", eval_batch)
+    ids = tf_keras.Input((None,), dtype="int32")
+    table = tf_keras.layers.Embedding(VOCAB, CLASSES, embeddings_initializer="normal")
+    model = tf_keras.Model(ids, 30.0 * tf_keras.layers.Lambda(lambda states: states[:, 0])(table(ids)))
+    rows = make_rows(9, seed=4, noise=0.3)
+    assert evaluate(model, rows) == pytest.approx(cross_entropy(model, rows), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_label_smoothing_enters_the_training_loss_only(smoothing: float) -> None:
+    rows = make_rows(9, seed=4)
+    rows = Rows(rows.ids[:9], np.arange(10), rows.labels)
+    model = make_model()
+    model.set_weights([10.0 * weight for weight in model.get_weights()])
+    smoothed, accuracy = cross_entropy(model, rows, smoothing)
+    plain, _ = cross_entropy(model, rows)
+    config = make_config(epochs=1, learning_rate=1e-12, label_smoothing=smoothing, batch_size=4)
+    (epoch,) = fit(model, config, rows, rows).epochs
+    assert (epoch.loss, epoch.accuracy) == pytest.approx((smoothed, accuracy), rel=1e-4)
+    assert epoch.eval_loss == pytest.approx(plain, rel=1e-4)
+    assert (smoothed != pytest.approx(plain, rel=1e-2)) == (smoothing > 0)
+
+
+def test_rate_reaches_its_end_with_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[LazyAdamW] = []
+
+    def keep(*arguments: Any) -> LazyAdamW:
+        made.append(fitting_make_optimizer(*arguments))
+        return made[0]
+
+    fitting_make_optimizer = fitting.make_optimizer
+    monkeypatch.setattr(fitting, "make_optimizer", keep)
+    config = make_config(epochs=2, batch_size=8, learning_rate=0.04, warmup_fraction=0.34)
+    history = fit(make_model(), config, make_rows(20, seed=1), make_rows(8, seed=2))
+    assert history.steps == 6
+    assert int(made[0].iterations) == 6
+    assert float(made[0].learning_rate) == pytest.approx(0.04 / 4)
+
+
+def test_history_is_saved_as_json(tmp_path: Path) -> None:
+    history = fit(make_model(), make_config(), make_rows(20, seed=1), make_rows(8, seed=2))
+    history.save(tmp_path / "history.json")
+    saved = json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))
+    assert saved == asdict(history)
+    assert sorted(saved) == ["best_epoch", "epochs", "parameters", "steps"]
+    assert sorted(saved["epochs"][0]) == ["accuracy", "epoch", "eval_accuracy", "eval_loss", "loss", "seconds"]
+    assert [epoch["epoch"] for epoch in saved["epochs"]] == [1, 2]
+    assert (saved["parameters"], saved["steps"]) == (VOCAB * 3 + 3 * CLASSES + CLASSES, 6)
+
+
+def test_a_rate_far_too_high_stops_the_fit_and_is_named() -> None:
+    model, config = make_transformer(learning_rate=1e6)
+    with pytest.raises(TrainingDivergedError, match=r"diverged.*learning_rate \(now 1e\+06\)"):
+        fit(model, config, make_rows(96, seed=1), make_rows(16, seed=2), TABLES)
+
+
+def test_weights_that_are_nan_stop_the_first_batch() -> None:
+    model = make_model()
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    with pytest.raises(TrainingDivergedError, match=r"the loss is nan after batch 1 .*learning_rate"):
+        fit(model, make_config(), make_rows(20, seed=1), make_rows(8, seed=2))
+
+
+def test_a_last_batch_that_diverges_stops_the_fit() -> None:
+    config = make_config(learning_rate=1e30, epochs=1, batch_size=40, warmup_fraction=0)
+    with pytest.raises(TrainingDivergedError, match="learning_rate"):
+        fit(make_model(), config, make_rows(40, seed=1), make_rows(16, seed=2))
