@@ -53,7 +53,10 @@ def push_model(model: Path, base: Path) -> Pushed:
     base.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(base / ".lock", timeout=_LOCK_SECONDS):
         for leftover in base.glob(f"{_TEMPORARY}*"):
-            shutil.rmtree(leftover)
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
         files = {str(path.relative_to(model)): _sha256(path) for path in sorted(model.rglob("*")) if path.is_file()}
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         present = present_versions(base)
@@ -127,6 +130,7 @@ def _sha256(path: Path) -> str:
 def _write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     temporary.write_text(text, encoding="utf-8")
+    _flush_file(temporary)
     os.replace(temporary, path)
 
 
@@ -135,9 +139,13 @@ def _flush(directory: Path) -> None:
         if path.is_dir():
             _flush_directory(path)
         else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            _flush_file(path)
     _flush_directory(directory)
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _flush_directory(directory: Path) -> None:

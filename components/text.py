@@ -6,7 +6,7 @@ import tensorflow as tf
 _CLEANING = (
     # AG News writes line breaks as backslashes and has lost the ampersand of most entities.
     (r"\\", " "),
-    (r"(?i)&?\bamp;", "&"),
+    (r"(?i)&?\b(?:amp;)+", "&"),
     (r"(?i)&lt;/?[a-z][^&<>]{0,300}&gt;|</?[a-z][^<>]{0,300}>", " "),
     (r"(?i) ?&?#(?:0?39|8217|146);|&(?:apos|rsquo);", "'"),
     (r"(?i)&?\bquot;", '"'),

@@ -74,7 +74,7 @@ class TrackedRun:
             self.metrics({f"train/{key}": value for key, value in epoch.items()}, step)
 
     def slices(self, slices: list[SliceMetrics]) -> None:
-        """Logs the Evaluator's metrics: ``test/accuracy``, ``test/label=Sports/accuracy`` and so on."""
+        """Logs the Evaluator's metrics: ``test/accuracy``, ``test/label_Sports/accuracy`` and so on."""
         values: dict[str, float] = {}
         for item in slices:
             prefix = f"test/{item.feature}={item.value}/" if item.feature else "test/"
@@ -120,7 +120,8 @@ def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
         yield run
         status = RunStatus.FINISHED
     except BaseException as error:
-        run.tags({"reason": f"{error}" or type(error).__name__})
+        reason = f"{error}".encode("utf-8", "backslashreplace").decode() or type(error).__name__
+        run.tags({"reason": reason})
         raise
     finally:
         client.set_terminated(run.id, RunStatus.to_string(status))
@@ -136,8 +137,9 @@ def set_defaults(environment: MutableMapping[str, str]) -> None:
 
 
 def _name(key: str) -> str:
-    """MLflow allows letters, digits and ``_-./ `` in metric names."""
-    return "".join(char if char.isalnum() or char in "_-./ " else "_" for char in key)
+    """MLflow allows letters, digits and ``_-./ `` in metric names, and no empty or relative part between slashes."""
+    allowed = "".join(char if char.isalnum() or char in "_-./ " else "_" for char in key)
+    return "/".join("_" if part in ("", ".", "..") else part for part in allowed.split("/"))
 
 
 def _draw_confusion_matrix(matrix: np.ndarray, classes: tuple[str, ...]) -> Any:

@@ -57,11 +57,11 @@ def create_pipeline(config: Config, source: Source, workspace: Workspace, enable
         code_digest=source_digest("components.example_gen.component"),
     )
     examples = example_gen.outputs["examples"]
-    # What each split looks like.
-    statistics_gen = StatisticsGen(examples=examples)
-    # What it ought to look like.
+    # What each split ought to look like.
     schema_import = ImportSchema(text=load_schema(len(source.classes))).with_id("ImportSchema")
     schema = schema_import.outputs["schema"]
+    # What it looks like; the schema says which numbers are categories.
+    statistics_gen = StatisticsGen(examples=examples, schema=schema)
     # The difference between the two.
     validator = ExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema)
     # Stops the run if there is any.
@@ -122,8 +122,8 @@ def create_pipeline(config: Config, source: Source, workspace: Workspace, enable
         metadata_connection_config=metadata_connection(workspace),
         components=[
             example_gen,
-            statistics_gen,
             schema_import,
+            statistics_gen,
             validator,
             data_gate,
             transform,

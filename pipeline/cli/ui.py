@@ -28,8 +28,10 @@ def command(workspace: Path, host: str, port: int) -> None:
 
     environment = dict(os.environ)
     set_defaults(environment)
+    # One reader of one workspace needs neither several workers nor a job queue.
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     click.echo(f"http://{host}:{port}  (Ctrl-C stops it)")
-    arguments = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    arguments = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     arguments += ["--backend-store-uri", f"sqlite:///{place.mlflow_store}"]
     arguments += ["--default-artifact-root", place.mlflow_artifacts.as_uri()]
     os.execve(sys.executable, arguments, environment)  # noqa: S606  no shell is wanted

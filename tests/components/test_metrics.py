@@ -190,3 +190,13 @@ def test_an_unknown_metric_is_an_error() -> None:
 def test_all_metrics_share_one_pass_over_the_data() -> None:
     first, second = (metrics.ClassificationMetric(name, classes=3).computations()[0] for name in ("accuracy", "f1"))
     assert first == second
+
+
+def test_bundles_of_rows_are_merged_whatever_their_number() -> None:
+    labels, probabilities = random_predictions(1, 30, 3)
+    combiner = metrics.ClassificationMetric("accuracy", classes=3).computations()[0].combiner
+    bundles = [summarise(labels[part::3], probabilities[part::3]) for part in range(3)]
+    merged = combiner.merge_accumulators([combiner.create_accumulator(), *bundles])
+    np.testing.assert_array_equal(merged.confusion, summarise(labels, probabilities).confusion)
+    (found,) = combiner.extract_output(merged).values()
+    assert found is merged

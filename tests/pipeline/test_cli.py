@@ -45,10 +45,15 @@ class Outcome:
 
 @pytest.fixture(autouse=True)
 def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, and nothing set in the environment."""
+    """An empty current directory, nothing set in the environment, and no way to become another program."""
+
+    def refuse(*arguments: object) -> None:
+        pytest.fail(f"this process would have become {arguments}")
+
     place = tmp_path / "here"
     place.mkdir()
     monkeypatch.chdir(place)
+    monkeypatch.setattr(os, "execve", refuse)
     for name in ("NEWSDESK_WORKSPACE", "NEWSDESK_CACHE", "NEWSDESK_AG_NEWS_URL", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     return place
