@@ -35,7 +35,7 @@ setup(
         f"protobuf>=6.33.5; {NEWER}",
         "tensorflow-hub>=0.16.1",
         "mlflow>=3.17.2,<3.18",
-        "click>=8.1,<9",
+        "click>=8.2,<9",
         "filelock>=3.16",
         "matplotlib>=3.8",
         "psutil>=5.9",

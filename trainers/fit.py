@@ -99,6 +99,8 @@ def fit(model: tf_keras.Model, config: FitConfig, train: Rows, held_out: Rows, t
         loss, accuracy = _run_epoch(step, dataset, config.learning_rate)
         seconds = time.perf_counter() - started
         eval_loss, eval_accuracy = evaluate(model, held_out)
+        if not math.isfinite(eval_loss):
+            raise _diverged(f"eval loss is {eval_loss} after epoch {number}", config.learning_rate)
         done = Epoch(number, loss, accuracy, eval_loss, eval_accuracy, seconds)
         _log.info(
             f"epoch {number} of {config.epochs}: loss {loss:.4f}, eval loss {eval_loss:.4f}, "
@@ -153,8 +155,9 @@ def _run_epoch(step: Callable, dataset: tf.data.Dataset, rate: float) -> tuple[f
         right += float(batch_right)
         rows += len(labels)
         if not math.isfinite(loss):
-            raise TrainingDivergedError(
-                f"training diverged: the loss is {loss} after batch {number} of an epoch; "
-                f"lower learning_rate (now {rate:g})"
-            )
+            raise _diverged(f"loss is {loss} after batch {number} of an epoch", rate)
     return loss / rows, right / rows
+
+
+def _diverged(what: str, rate: float) -> TrainingDivergedError:
+    return TrainingDivergedError(f"training diverged: the {what}; lower learning_rate (now {rate:g})")

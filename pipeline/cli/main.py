@@ -46,11 +46,13 @@ def main() -> None:
     from components.errors import BadInputError, GateRejectedError
 
     try:
-        cli(standalone_mode=False)
+        sys.exit(cli(standalone_mode=False))
     except BadInputError as error:
         _end(f"newsdesk: {error}", 2)
     except GateRejectedError as error:
         _end(f"newsdesk: {error}", 3)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _end(error.format_message(), 2)
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         _end(f"newsdesk: {error.format_message().rstrip('.')}{hint}", 2)

@@ -1,6 +1,7 @@
 """``newsdesk predict``."""
 
 import json
+import os
 from pathlib import Path
 from typing import IO
 
@@ -37,7 +38,7 @@ def command(texts: tuple[str, ...], file: IO[str] | None, name: str, workspace: 
     except NoModelError as error:
         raise BadInputError(f"{error}: run newsdesk run first, or name another --workspace") from error
     silence_warnings()
-    with quiet(place.logs / "predict.log"):
+    with quiet(Path(os.devnull)):
         model = LoadedModel(directory)
         answers = []
         for start in range(0, len(everything), _BATCH):

@@ -86,7 +86,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Shows one line above the table."""
-        self._console.print(text, style="dim", markup=False)
+        self._console.print(text, style="dim", markup=False, soft_wrap=True)
 
 
 class _Handler(logging.Handler):

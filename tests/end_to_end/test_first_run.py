@@ -25,18 +25,22 @@ NODES = [
     "Pusher",
 ]
 
-# Local sockets stay: the metadata launcher watches executions over one. Anything beyond this machine raises.
+# Local sockets stay: the launcher watches executions over one. Anything beyond this machine raises.
 BLOCK_SOCKETS = """
 import socket
-_connect = socket.socket.connect
-def _refuse(self, address):
-    if self.family != socket.AF_UNIX and not str(address[0]).startswith(("127.", "::1", "localhost")):
-        raise RuntimeError(f"network blocked: {address}")
-    return _connect(self, address)
-socket.socket.connect = _refuse
-socket.getaddrinfo = (lambda real: lambda host, *rest, **more: real(host, *rest, **more)
-    if host in (None, "localhost", "127.0.0.1", "::1") else (_ for _ in ()).throw(RuntimeError(f"network blocked: {host}")))(
-    socket.getaddrinfo)
+connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
+LOCAL = (None, "", "localhost", "127.0.0.1", "::1")
+def check(host):
+    if host not in LOCAL:
+        raise RuntimeError(f"network blocked: {host}")
+def connect_locally(self, address):
+    if self.family != socket.AF_UNIX:
+        check(address[0])
+    return connect(self, address)
+def resolve_locally(host, *rest, **more):
+    check(host)
+    return getaddrinfo(host, *rest, **more)
+socket.socket.connect, socket.getaddrinfo = connect_locally, resolve_locally
 """
 
 

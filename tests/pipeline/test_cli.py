@@ -22,6 +22,14 @@ from pipeline.workspace import exclusive, open_workspace
 
 GIB = 2**30
 READY = doctor.Machine("Linux", "x86_64", (3, 11), ("glibc", "2.36"), "c++", 20 * GIB, 16 * GIB)
+ENVIRONMENT = (
+    "NEWSDESK_WORKSPACE",
+    "NEWSDESK_CACHE",
+    "NEWSDESK_AG_NEWS_URL",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+)
 HEAVY = ("tensorflow", "tfx", "apache_beam", "mlflow", "pydantic", "rich")
 IMPORTS_OF = """
 import sys
@@ -54,8 +62,10 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.chdir(place)
     monkeypatch.setattr(os, "execve", refuse)
-    for name in ("NEWSDESK_WORKSPACE", "NEWSDESK_CACHE", "NEWSDESK_AG_NEWS_URL", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ENVIRONMENT:
+        # Set first, so that what a command sets itself is undone too.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     return place
 
 
@@ -401,7 +411,6 @@ def test_ui_serves_the_store_of_the_workspace_without_telemetry(
     newsdesk: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, empty_directory: Path
 ) -> None:
     called: list[Any] = []
-    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     monkeypatch.setattr(os, "execve", lambda *arguments: called.append(arguments))
     workspace = open_workspace(empty_directory / "workspace")
     workspace.mlflow_store.touch()
@@ -529,9 +538,18 @@ def test_run_tracks_where_mlflow_is_set_to(
     newsdesk: Callable[..., Outcome], executed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    executed["result"].mlflow_run_id = "abc"
     out = newsdesk("run").out
     assert executed["request"].tracking.uri == "http://tracking:5000"
-    assert "http://tracking:5000" in out
+    assert "mlflow  run abc in http://tracking:5000" in out
+
+
+def test_run_names_no_tracked_run_where_there_is_none(
+    newsdesk: Callable[..., Outcome], executed: dict[str, Any]
+) -> None:
+    executed["result"].mlflow_run_id = None
+    assert "mlflow" not in newsdesk("run").out
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
 def test_an_explicit_data_directory_wins_over_a_setting_and_a_setting_over_the_preset(

@@ -1,7 +1,10 @@
 """What is said about machines of many kinds."""
 
+import ast
 import importlib.metadata
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipeline import doctor
-from pipeline.doctor import Check, Machine, examine, this_machine
+from pipeline.doctor import Check, Machine, examine, examine_machine, this_machine
 
 GIB = 2**30
 GOOD = Machine("Linux", "x86_64", (3, 11), ("glibc", "2.36"), "c++", 20 * GIB, 16 * GIB)
@@ -22,7 +25,8 @@ def check(name: str, machine: Machine) -> Check:
 
 
 def test_a_good_machine_passes_every_check() -> None:
-    assert [item.name for item in examine(GOOD)][: len(MACHINE_CHECKS)] == list(MACHINE_CHECKS)
+    assert tuple(item.name for item in examine_machine(GOOD)) == MACHINE_CHECKS
+    assert examine(GOOD)[: len(MACHINE_CHECKS)] == examine_machine(GOOD)
     assert all(item.ok for item in examine(GOOD))
 
 
@@ -184,3 +188,20 @@ def test_this_machine_is_described_in_full(tmp_path: Path) -> None:
     assert machine.python >= (3, 11)
     assert machine.free_disk > 0
     assert machine.memory > GIB // 2
+
+
+def test_before_anything_is_installed_the_checks_run_with_the_standard_library_alone() -> None:
+    root = Path(doctor.__file__).parents[1]
+    missing = [item for item in examine_machine(this_machine(root)) if not item.ok]
+    command = [sys.executable, "-S", "-m", "pipeline.doctor"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2 if missing else 0, "")
+    assert done.stderr.splitlines() == [f"newsdesk: {item.name}: found {item.found}: {item.advice}" for item in missing]
+
+
+def test_a_python_that_is_too_old_can_still_be_told_so() -> None:
+    """Python 3.8 and 3.9 read today's annotations only as long as nothing evaluates them."""
+    source = Path(doctor.__file__).read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 8))
+    futures = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    assert "annotations" in {alias.name for node in futures for alias in node.names}

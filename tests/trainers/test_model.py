@@ -97,10 +97,14 @@ def test_tables_are_the_weights_looked_up_by_row() -> None:
     assert tables == sparse | {"embedding/positions:0"}
 
 
-def test_dropout_is_for_training_only() -> None:
-    model = make_model(dropout=0.5, word_dropout=0.5, wide_dropout=0.5)
-    np.testing.assert_array_equal(model(IDS, training=False), model(IDS, training=False))
-    assert not np.allclose(model(IDS, training=True), model(IDS, training=True), atol=1e-3)
+@pytest.mark.parametrize("rate", ["dropout", "word_dropout", "wide_dropout", None])
+def test_each_dropout_works_in_training_only(rate: str | None) -> None:
+    model = make_model(**({"dropout": 0.0, "word_dropout": 0.0, "wide_dropout": 0.0} | ({rate: 0.5} if rate else {})))
+    tf_keras.utils.set_random_seed(0)
+    many = np.tile(IDS[:1], (20, 1))
+    plain = model(many, training=False).numpy()
+    np.testing.assert_array_equal(model(many, training=False), plain)
+    assert np.allclose(model(many, training=True), plain, atol=1e-3) == (rate is None)
 
 
 def test_seed_numbers_have_the_parameters_of_the_notebook() -> None:
