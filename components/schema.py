@@ -28,7 +28,9 @@ def load_schema(class_count: int, path: Path = SCHEMA_FILE) -> str:
 
 
 @component
-def ImportSchema(schema: OutputArtifact[standard_artifacts.Schema], text: Parameter[str]) -> None:
+def ImportSchema(
+    schema: OutputArtifact[standard_artifacts.Schema], text: Parameter[str], code_digest: Parameter[str]
+) -> None:
     """Writes the curated schema as an artifact that the other nodes read."""
     with fileio.open(os.path.join(schema.uri, "schema.pbtxt"), "w") as file:
         file.write(text)

@@ -7,7 +7,7 @@ artifacts, so that a node answered from the cache is tracked like one that ran.
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,15 +125,6 @@ def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
         raise
     finally:
         client.set_terminated(run.id, RunStatus.to_string(status))
-
-
-def set_defaults(environment: MutableMapping[str, str]) -> None:
-    """Sets what MLflow reads from the environment, unless the user has chosen otherwise.
-
-    It reports its use to its makers by default, and tries an absent server for four minutes.
-    """
-    environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    environment.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 
 def _name(key: str) -> str:

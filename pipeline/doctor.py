@@ -1,7 +1,9 @@
 """Looks at a machine and says what is missing and how to get it.
 
-Uses the standard library only: ``make`` runs it with the system's Python before anything is installed.
+Uses the standard library only: ``make`` runs it with the system's Python, however old, before anything is installed.
 """
+
+from __future__ import annotations
 
 import importlib.metadata
 import os

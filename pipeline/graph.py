@@ -58,7 +58,9 @@ def create_pipeline(config: Config, source: Source, workspace: Workspace, enable
     )
     examples = example_gen.outputs["examples"]
     # What each split ought to look like.
-    schema_import = ImportSchema(text=load_schema(len(source.classes))).with_id("ImportSchema")
+    schema_import = ImportSchema(
+        text=load_schema(len(source.classes)), code_digest=source_digest("components.schema")
+    ).with_id("ImportSchema")
     schema = schema_import.outputs["schema"]
     # What it looks like; the schema says which numbers are categories.
     statistics_gen = StatisticsGen(examples=examples, schema=schema)

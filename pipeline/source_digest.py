@@ -62,16 +62,23 @@ def _imports(name: str) -> set[str]:
     return found
 
 
-@cache
 def _is_module(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
+        _path(name)
     except ModuleNotFoundError:
         return False
+    return True
 
 
+@cache
 def _path(name: str) -> Path:
-    spec = importlib.util.find_spec(name)
+    """Finds a module's file by its place, without importing anything."""
+    package, *rest = name.split(".")
+    spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {name}")
-    return Path(spec.origin)
+    place = Path(spec.origin).parent.joinpath(*rest)
+    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    if not path.is_file():
+        raise ModuleNotFoundError(f"no source for module {name}")
+    return path

@@ -55,17 +55,16 @@ def open_workspace(root: Path) -> Workspace:
     Raises:
         BadInputError: It cannot be made or written to.
     """
-    workspace = Workspace(root.resolve())
     try:
+        workspace = Workspace(root.resolve())
         for directory in (workspace.root, workspace.artifacts, workspace.serving, workspace.logs):
             directory.mkdir(parents=True, exist_ok=True)
         probe = workspace.root / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise BadInputError(
-            f"workspace {root} cannot be written to ({error.strerror}): name another with --workspace"
-        ) from error
+    except (OSError, RuntimeError) as error:  # Python 3.11 calls a loop of links a RuntimeError
+        why = getattr(error, "strerror", None) or error
+        raise BadInputError(f"workspace {root} cannot be written to ({why}): name another with --workspace") from error
     return workspace
 
 

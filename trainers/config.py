@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class FitConfig(BaseModel):
     """How a model is fitted. Steps are counted in batches."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=1, description="passes over the train split")
     batch_size: int = Field(128, ge=1, description="rows per gradient step")

@@ -6,6 +6,9 @@ import sys
 
 import click
 
+from components.errors import BadInputError, GateRejectedError
+from pipeline.environment import prepare
+
 COMMANDS = {
     "run": "one whole pipeline run: ingest, validate, transform, train, evaluate, push, track",
     "predict": "classify texts with the pushed model, without a server",
@@ -40,11 +43,7 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line and turns this project's errors into exit codes."""
-    # Both must be set before TensorFlow is imported, in whichever process that happens.
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from components.errors import BadInputError, GateRejectedError
-
+    prepare(os.environ)
     try:
         sys.exit(cli(standalone_mode=False))
     except BadInputError as error:

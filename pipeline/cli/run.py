@@ -47,9 +47,7 @@ def command(
     with quiet(log) as (out, err), Progress(err if as_json else out) as progress:
         progress.line(f"preset {config.preset}, model {config.model}, data {source.directory}")
         progress.line(f"log {log}")
-        from components.tracking import choose_store, set_defaults
-
-        set_defaults(os.environ)
+        from components.tracking import choose_store
         from pipeline.run import Request, execute, new_run_id
 
         store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
@@ -72,6 +70,8 @@ def _configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Co
         key, equals, value = setting.partition("=")
         if not equals:
             raise BadInputError(f"--set takes KEY=VALUE, not {setting!r}")
+        if key.strip() == "preset":
+            raise BadInputError("--set changes settings of a preset: choose the preset itself with --preset")
         assignments[key.strip()] = value.strip()
     if model:
         assignments["model"] = model

@@ -24,12 +24,8 @@ def command(workspace: Path, host: str, port: int) -> None:
     place = Workspace(workspace.resolve())
     if not place.mlflow_store.exists():
         raise BadInputError(f"workspace {place.root} has no runs yet: newsdesk run makes the first")
-    from components.tracking import set_defaults
-
-    environment = dict(os.environ)
-    set_defaults(environment)
     # One reader of one workspace needs neither several workers nor a job queue.
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     click.echo(f"http://{host}:{port}  (Ctrl-C stops it)")
     arguments = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     arguments += ["--backend-store-uri", f"sqlite:///{place.mlflow_store}"]

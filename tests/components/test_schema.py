@@ -77,7 +77,7 @@ def test_a_schema_without_the_label_is_an_error(tmp_path: Path) -> None:
 def test_the_node_writes_what_the_other_nodes_read(tmp_path: Path) -> None:
     schema = standard_artifacts.Schema()
     schema.uri = str(tmp_path)
-    ImportSchema.test_call(schema=schema, text=load_schema(3))
+    ImportSchema.test_call(schema=schema, text=load_schema(3), code_digest="")
     (file,) = tmp_path.iterdir()
     assert io_utils.SchemaReader().read(str(file)) == text_format.Parse(load_schema(3), schema_pb2.Schema())
     assert io_utils.get_only_uri_in_dir(str(tmp_path)) == str(tmp_path / "schema.pbtxt")

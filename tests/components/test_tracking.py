@@ -13,7 +13,7 @@ from mlflow.entities import Run
 
 from components.errors import BadInputError, GateRejectedError
 from components.evaluation_result import SliceMetrics
-from components.tracking import Store, TrackedRun, choose_store, set_defaults, start_run
+from components.tracking import Store, TrackedRun, choose_store, start_run
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 
@@ -272,14 +272,3 @@ def test_a_server_that_does_not_answer_is_bad_input(closed_port: int, monkeypatc
     uri = f"http://127.0.0.1:{closed_port}"
     with pytest.raises(BadInputError, match=f"{uri}.*MLFLOW_TRACKING_URI"), start_run(Store(uri, None), "a", "b"):
         pytest.fail("the run opened")
-
-
-def test_defaults_give_way_to_the_users_choice() -> None:
-    environment: dict[str, str] = {}
-    set_defaults(environment)
-    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
-    assert int(environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) < 7
-    chosen = {"MLFLOW_DISABLE_TELEMETRY": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5"}
-    before = dict(chosen)
-    set_defaults(chosen)
-    assert chosen == before

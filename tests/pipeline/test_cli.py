@@ -560,3 +560,10 @@ def test_an_explicit_data_directory_wins_over_a_setting_and_a_setting_over_the_p
     assert executed["request"].source.directory == other
     newsdesk("run", "--set", f"data.directory={other}", "--data", str(one))
     assert executed["request"].source.directory == one
+
+
+def test_a_setting_cannot_rename_the_preset() -> None:
+    from pipeline.cli.run import _configure
+
+    with pytest.raises(BadInputError, match="--preset"):
+        _configure("sample", None, ("preset=seed",))

@@ -221,3 +221,9 @@ def test_flatten_lists_all_settings_in_the_order_they_are_declared() -> None:
 
 def test_flatten_gives_plain_values_only() -> None:
     assert {type(value) for value in flatten(make()).values()} <= {str, int, float, bool, type(None)}
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+def test_numbers_are_finite(value: str) -> None:
+    with pytest.raises(BadInputError, match=r"transformer\.learning_rate"):
+        override(make(), {"transformer.learning_rate": value})

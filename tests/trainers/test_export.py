@@ -248,7 +248,8 @@ def test_run_fn_trains_and_exports(world: World, tmp_path: Path) -> None:
         ids = tf.sparse.to_dense(layer({"text": tf.constant(make_texts(count))[:, tf.newaxis]})["token_ids"])
         with tf.io.TFRecordWriter(str(path), options="GZIP") as writer:
             for number, row in enumerate(ids.numpy()):
-                writer.write(to_example("", token_ids=row[row > 0].tolist(), label=[number % 4]))
+                label = 1 if (split, number) == ("eval", 0) else number % 4
+                writer.write(to_example("", token_ids=row[row > 0].tolist(), label=[label]))
     patterns = [str(tmp_path / "examples" / f"Split-{split}" / "*") for split in ("eval", "test", "train")]
     config = TransformerConfig(
         width=8, heads=1, head_width=4, feed_forward=4, wide_buckets=50, epochs=3, batch_size=8, learning_rate=0.03
@@ -272,6 +273,7 @@ def test_run_fn_trains_and_exports(world: World, tmp_path: Path) -> None:
 
     history = json.loads((tmp_path / "model_run" / "history.json").read_text(encoding="utf-8"))
     assert (len(history["epochs"]), history["steps"]) == (3, 24)
+    assert history["epochs"][-1]["eval_accuracy"] == 15 / 16, "not the eval split, which has one wrong label"
     loaded = LoadedModel(tmp_path / "model" / "Format-Serving")
     predictions = loaded.predict(make_texts(40))
     assert [prediction.label for prediction in predictions] == [CLASSES[number % 4] for number in range(40)]

@@ -1,0 +1,26 @@
+"""What the process sets for the libraries it loads."""
+
+from pipeline.environment import prepare
+
+
+def test_an_empty_environment_gets_every_default() -> None:
+    environment: dict[str, str] = {}
+    prepare(environment)
+    assert environment == {
+        "TF_USE_LEGACY_KERAS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    }
+
+
+def test_the_user_chooses_all_but_the_keras() -> None:
+    chosen = {
+        "TF_USE_LEGACY_KERAS": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9",
+    }
+    environment = dict(chosen)
+    prepare(environment)
+    assert environment == chosen | {"TF_USE_LEGACY_KERAS": "1"}
