@@ -13,6 +13,10 @@ class FitConfig(BaseModel):
     learning_rate: float = Field(2e-3, gt=0, description="peak rate, reached at the end of warm-up")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the rate rises")
     weight_decay: float = Field(0.01, ge=0, description="decoupled decay of kernels; never of biases, norms, tables")
-    clip_norm: float = Field(1.0, gt=0, description="largest global norm of the gradients")
+    clip_norm: float = Field(
+        1.0,
+        gt=0,
+        description="largest global norm of the gradients; a table row used twice counts twice",
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     seed: int = Field(1, ge=0, description="of initial weights, batch order and dropout")

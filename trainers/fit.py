@@ -116,14 +116,18 @@ def fit(model: tf_keras.Model, config: FitConfig, train: Rows, held_out: Rows, t
 
 def evaluate(model: tf_keras.Model, rows: Rows) -> tuple[float, float]:
     """Returns mean cross-entropy and accuracy over all rows."""
-    # Without AutoGraph: converting the source of Keras takes ten seconds and changes nothing here.
-    predict = tf.function(lambda ids: model(ids, training=False), input_signature=[_IDS], autograph=False)
     loss = correct = 0.0
     for ids, labels in to_dataset(rows, _EVAL_BATCH):
-        logits = predict(ids)
+        logits = _predict(model, ids)
         loss += float(tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)))
         correct += float(np.sum(np.argmax(logits, axis=1) == labels.numpy()))
     return loss / len(rows), correct / len(rows)
+
+
+# Traced once per model. Without AutoGraph: converting the source of Keras takes ten seconds and changes nothing.
+@tf.function(autograph=False, reduce_retracing=True)
+def _predict(model: tf_keras.Model, ids: tf.Tensor) -> tf.Tensor:
+    return model(ids, training=False)
 
 
 def _make_train_step(

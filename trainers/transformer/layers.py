@@ -169,7 +169,7 @@ def hash_bigrams(ids: tf.Tensor, buckets: int) -> tuple[tf.Tensor, tf.Tensor]:
     Returns:
         Bucket numbers, int32 [N, T], and 1.0 where both tokens of the pair are real, float32 [N, T].
     """
-    following = tf.pad(ids[:, 1:], [[0, 0], [0, 1]])
+    following = tf.concat([ids[:, 1:], tf.zeros_like(ids[:, :1])], axis=1)
     mixed = tf.cast(ids, tf.int64) * 1_000_003 + tf.cast(following, tf.int64) * 8_191
     mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, tf.constant(7, tf.int64)))
-    return tf.cast(tf.math.floormod(mixed, buckets), tf.int32), tf.cast(following > 0, tf.float32)
+    return tf.cast(tf.math.floormod(mixed, buckets), tf.int32), tf.cast((ids > 0) & (following > 0), tf.float32)

@@ -10,6 +10,7 @@ TABLES = ("words", "positions", "ngrams")
 """Weights that are looked up by row; they take no weight decay."""
 
 
+@tf.autograph.experimental.do_not_convert  # converting the source of Keras takes seconds and changes nothing
 def build(config: TransformerConfig, vocab_size: int, max_tokens: int, classes: int) -> tf_keras.Model:
     """Builds the model.
 
