@@ -16,6 +16,7 @@ from components import features
 
 _READ_BATCH = 4096
 _LENGTH_JITTER = 3.0
+_PREFETCH = 8
 
 
 @dataclass(frozen=True)
@@ -117,4 +118,12 @@ def to_dataset(rows: Rows, batch_size: int, seed: int | None = None) -> tf.data.
     signature = (tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32))
     batches = -(-len(rows) // batch_size)
     dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(8)
+    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(_PREFETCH).with_options(_plain())
+
+
+def _plain() -> tf.data.Options:
+    """Turns tf.data's autotuner off: there is nothing to tune, and an iterator that has run for a while waits up to
+    twenty seconds at its end for the tuner's thread to wake."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options

@@ -179,3 +179,8 @@ def test_to_dataset_without_seed_is_the_same_every_time() -> None:
     batches = [(ids.numpy().tolist(), labels.numpy().tolist()) for ids, labels in dataset]
     assert batches == [([[5, 0], [8, 0], [6, 7]], [1, 3, 2]), ([[2, 3, 4]], [0])]
     assert labels_by_batch(dataset) == [[1, 3, 2], [0]]
+
+
+def test_no_tuner_thread_holds_up_the_end_of_an_epoch() -> None:
+    rows = Rows(np.array([2, 3], np.int32), np.array([0, 1, 2]), np.array([0, 1], np.int32))
+    assert to_dataset(rows, 1).options().autotune.enabled is False
