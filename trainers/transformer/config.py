@@ -10,11 +10,11 @@ from trainers.config import FitConfig
 class TransformerConfig(FitConfig):
     """Widths are in units, rates are probabilities."""
 
-    width: int = Field(64, ge=1, description="of the embeddings and the residual stream")
+    width: int = Field(32, ge=1, description="of the embeddings and the residual stream")
     blocks: int = Field(1, ge=1)
-    heads: int = Field(4, ge=1)
+    heads: int = Field(2, ge=1)
     head_width: int = Field(16, ge=1, description="of query, key and value per head")
-    feed_forward: int = Field(128, ge=1)
+    feed_forward: int = Field(64, ge=1)
     norm: Literal["pre", "post"] = Field("pre", description="layer norm before or after each residual branch")
     pooling: Literal["mean", "mean_max"] = "mean_max"
     hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
