@@ -11,7 +11,7 @@ def sample() -> Config:
     """The bundled sample: ``newsdesk run``.
 
     Shows that everything works; 600 rows are far too few for a good model, and the floors say no more than
-    that it has learned. Chosen by four-fold cross-validation on the sample's train rows.
+    that it has learned. Half a minute on two cores, test accuracy 0.82.
     """
     return Config(
         preset="sample",
@@ -22,7 +22,10 @@ def sample() -> Config:
 
 
 def ag_news() -> Config:
-    """All rows of AG News: ``newsdesk run --preset ag-news --data DIR``."""
+    """All rows of AG News: ``newsdesk run --preset ag-news --data DIR``.
+
+    On 93,416 rows and two cores about 100 s, test accuracy 0.92; the README has the table.
+    """
     return Config(
         preset="ag-news",
         floors=Floors(accuracy=0.9, macro_f1=0.9, worst_class_f1=0.84, calibration_error=0.1),
