@@ -4,6 +4,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def test_test_split_reaches_neither_transform_nor_trainer(first: Any) -> None:
 
 
 def test_metadata_database_is_sound(first: Any) -> None:
-    with sqlite3.connect(first[1] / "metadata.sqlite") as connection:
+    with closing(sqlite3.connect(first[1] / "metadata.sqlite")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
