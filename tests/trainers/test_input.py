@@ -91,12 +91,17 @@ def test_read_rows_names_the_pattern_without_files(tmp_path: Path) -> None:
 
 
 def test_split_pattern_picks_the_split_by_its_whole_name() -> None:
-    uris = ["/root/1/Split-train/*", "/root/1/Split-train_eval/*", "/Split-eval/1/Split-test/*", "/root/1/Split-eval/*"]
-    assert split_pattern(uris, "train") == "/root/1/Split-train/*"
-    assert split_pattern(uris, "eval") == "/root/1/Split-eval/*"
+    uris = [
+        "/artifacts/1/Split-train/*",
+        "/artifacts/1/Split-train_eval/*",
+        "/Split-eval/1/Split-test/*",
+        "/artifacts/1/Split-eval/*",
+    ]
+    assert split_pattern(uris, "train") == "/artifacts/1/Split-train/*"
+    assert split_pattern(uris, "eval") == "/artifacts/1/Split-eval/*"
 
 
-@pytest.mark.parametrize("uris", [["/root/Split-train/*"], ["/a/Split-eval/*", "/b/Split-eval/*"]])
+@pytest.mark.parametrize("uris", [["/artifacts/Split-train/*"], ["/a/Split-eval/*", "/b/Split-eval/*"]])
 def test_split_pattern_wants_exactly_one(uris: list[str]) -> None:
     with pytest.raises(ValueError, match="values to unpack"):
         split_pattern(uris, "eval")
