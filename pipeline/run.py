@@ -18,7 +18,7 @@ from components.errors import BadInputError, GateRejectedError
 from components.evaluation_result import read_slices
 from components.example_gen.component import QUARANTINE_FILE, REPORT_FILE
 from components.example_gen.source import Source
-from components.gates.data import VERDICT_FILE
+from components.gates.verdict import VERDICT_FILE
 from components.tracking import Store, TrackedRun, start_run
 from pipeline.config import Config, flatten
 from pipeline.graph import create_pipeline

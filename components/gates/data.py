@@ -1,6 +1,5 @@
 """DataGate: stops the run when the data break the schema, and counts rows that leak from train into test."""
 
-import json
 import logging
 import os
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from components import features
 from components.artifacts import Verdict
 from components.errors import GateRejectedError
 from components.examples import read_texts
+from components.gates.verdict import write_verdict
 
-VERDICT_FILE = "verdict.json"
 _MOST_VALUES = 5
 _log = logging.getLogger("newsdesk.data_gate")
 
@@ -86,8 +85,7 @@ def DataGate(
     test = [text for text, _ in read_texts(examples.uri, features.TEST)]
     numbers: dict[str, Any] = {"test_rows": len(test), "test_rows_in_train": count_overlap(train, test)}
     _log.info("%d of %d test rows stand in train or eval too", numbers["test_rows_in_train"], len(test))
-    with fileio.open(os.path.join(verdict.uri, VERDICT_FILE), "w") as file:
-        file.write(json.dumps({"gate": "DataGate", "passed": True, "reasons": [], "numbers": numbers}, indent=1))
+    write_verdict(verdict.uri, "DataGate", numbers)
 
 
 def _offending_values(

@@ -1,17 +1,13 @@
 """ModelGate: stops the run when the evaluated model misses a floor."""
 
-import json
-import os
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
 from components.artifacts import Verdict
 from components.errors import GateRejectedError
 from components.evaluation_result import read_failures
-from components.gates.data import VERDICT_FILE
+from components.gates.verdict import write_verdict
 
 
 @component
@@ -27,5 +23,4 @@ def ModelGate(
         reasons = ["the Evaluator did not bless the model"]
     if reasons:
         raise GateRejectedError("ModelGate", reasons)
-    with fileio.open(os.path.join(verdict.uri, VERDICT_FILE), "w") as file:
-        file.write(json.dumps({"gate": "ModelGate", "passed": True, "reasons": []}, indent=1))
+    write_verdict(verdict.uri, "ModelGate")

@@ -18,7 +18,8 @@ from components.artifacts import Verdict
 from components.errors import GateRejectedError
 from components.example_gen.source import SAMPLE_DIR, find_source
 from components.examples import read_texts, split_files
-from components.gates.data import VERDICT_FILE, Anomaly, DataGate, count_overlap, find_anomalies
+from components.gates.data import Anomaly, DataGate, count_overlap, find_anomalies
+from components.gates.verdict import VERDICT_FILE
 from components.schema import load_schema
 from pipeline.graph import create_pipeline
 from pipeline.presets import make_config

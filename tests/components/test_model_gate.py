@@ -18,7 +18,7 @@ from tfx.types import standard_artifacts
 from components.artifacts import Verdict
 from components.errors import GateRejectedError
 from components.gates import model as gate_module
-from components.gates.data import VERDICT_FILE
+from components.gates.verdict import VERDICT_FILE
 
 ACCURACY_SENTENCE = "accuracy is 0.8500, below the floor of 0.9000"
 CALIBRATION_SENTENCE = "calibration_error is 0.2000, above the ceiling of 0.1000"
@@ -73,7 +73,7 @@ def run_gate(tmp_path: Path) -> Callable[..., dict]:
 
 
 def test_a_blessed_model_passes_with_a_verdict(run_gate: Callable[..., dict]) -> None:
-    assert run_gate(validation(), blessed=1) == {"gate": "ModelGate", "passed": True, "reasons": []}
+    assert run_gate(validation(), blessed=1) == {"gate": "ModelGate", "passed": True, "reasons": [], "numbers": {}}
 
 
 @pytest.mark.parametrize("blessed", [0, None], ids=["not_blessed", "no_word"])
