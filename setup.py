@@ -40,6 +40,7 @@ setup(
         "matplotlib>=3.8",
         "psutil>=5.9",
         "rich>=13.9",
+        "safetensors>=0.5",
         "setuptools>=78.1.1,<81",
     ],
 )

@@ -25,8 +25,8 @@ _TOKENS = (
 )
 
 
-def clean(text: tf.Tensor) -> tf.Tensor:
-    """Resolves entities, drops markup and invisible characters, folds white space and case.
+def clean_keeping_case(text: tf.Tensor) -> tf.Tensor:
+    """Resolves entities, drops markup and invisible characters, folds white space.
 
     Args:
         text: string tensor of any shape, UTF-8.
@@ -36,7 +36,19 @@ def clean(text: tf.Tensor) -> tf.Tensor:
     """
     for pattern, replacement in _CLEANING:
         text = tf.strings.regex_replace(text, pattern, replacement)
-    return tf.strings.strip(tf.strings.lower(text, encoding="utf-8"))
+    return tf.strings.strip(text)
+
+
+def clean(text: tf.Tensor) -> tf.Tensor:
+    """Cleans as ``clean_keeping_case`` does, and folds case.
+
+    Args:
+        text: string tensor of any shape, UTF-8.
+
+    Returns:
+        String tensor of the same shape.
+    """
+    return tf.strings.lower(clean_keeping_case(text), encoding="utf-8")
 
 
 def tokenize(text: tf.Tensor, max_tokens: int) -> tf.RaggedTensor:

@@ -5,21 +5,25 @@ artifacts, so that a node answered from the cache is tracked like one that ran.
 """
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
 from components.errors import BadInputError
-from components.evaluation_result import SliceMetrics
+
+if TYPE_CHECKING:
+    # It brings TensorFlow, which a reader of runs need not wait for.
+    from components.evaluation_result import SliceMetrics
 
 _BATCH = 1000
 _PARAM_CHARACTERS = 500
@@ -73,7 +77,7 @@ class TrackedRun:
             step = epoch.pop("epoch")
             self.metrics({f"train/{key}": value for key, value in epoch.items()}, step)
 
-    def slices(self, slices: list[SliceMetrics]) -> None:
+    def slices(self, slices: "list[SliceMetrics]") -> None:
         """Logs the Evaluator's metrics: ``test/accuracy``, ``test/label_Sports/accuracy`` and so on."""
         values: dict[str, float] = {}
         for item in slices:
@@ -91,6 +95,48 @@ class TrackedRun:
             path = Path(directory) / name
             path.write_text(json.dumps(value, indent=1), encoding="utf-8")
             self._client.log_artifact(self.id, str(path))
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run as the store holds it. ``name`` is the pipeline's run id; ``seconds`` is None while the run is open."""
+
+    id: str
+    name: str
+    status: str
+    seconds: float | None
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def find_runs(store: Store, prefix: str) -> list[FoundRun]:
+    """Returns up to 1,000 runs whose MLflow id or name begins with ``prefix``, of all experiments, newest first.
+
+    Args:
+        store: Where.
+        prefix: Letters, digits, ``-``, ``_`` and ``.``; with anything else, or empty, no run is found.
+
+    Raises:
+        BadInputError: The store does not answer or refuses.
+    """
+    # It becomes part of a query, in which a quote would end the text.
+    if not re.fullmatch(r"[\w.-]+", prefix, re.ASCII):
+        return []
+    client = MlflowClient(tracking_uri=store.uri)
+    try:
+        experiments = [item.experiment_id for item in client.search_experiments()]
+        found = [
+            run
+            for attribute in ("run_id", "run_name")
+            for run in client.search_runs(experiments, f"attributes.{attribute} LIKE '{prefix}%'", max_results=_BATCH)
+        ]
+    except MlflowException as error:
+        raise _refused(store, error) from error
+    # LIKE takes an underscore for any letter, and does not tell upper case from lower.
+    named = [run for run in found if run.info.run_id.startswith(prefix) or run.info.run_name.startswith(prefix)]
+    unique = {run.info.run_id: run for run in sorted(named, key=lambda run: run.info.start_time, reverse=True)}
+    return [_found_run(run) for run in unique.values()]
 
 
 @contextmanager
@@ -111,10 +157,7 @@ def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
         run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
     except MlflowException as error:
-        raise BadInputError(
-            f"MLflow at {store.uri} does not answer or refuses ({str(error)[:_ERROR_CHARACTERS]}...): "
-            "start it, or set MLFLOW_TRACKING_URI to another or to nothing"
-        ) from error
+        raise _refused(store, error) from error
     status = RunStatus.FAILED
     try:
         yield run
@@ -125,6 +168,19 @@ def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
         raise
     finally:
         client.set_terminated(run.id, RunStatus.to_string(status))
+
+
+def _refused(store: Store, error: MlflowException) -> BadInputError:
+    return BadInputError(
+        f"MLflow at {store.uri} does not answer or refuses ({str(error)[:_ERROR_CHARACTERS]}...): "
+        "start it, or set MLFLOW_TRACKING_URI to another or to nothing"
+    )
+
+
+def _found_run(run: Run) -> FoundRun:
+    info, data = run.info, run.data
+    seconds = (info.end_time - info.start_time) / 1000 if info.end_time else None
+    return FoundRun(info.run_id, info.run_name, info.status, seconds, data.params, data.metrics, data.tags)
 
 
 def _name(key: str) -> str:

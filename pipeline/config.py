@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BadInputError
+from trainers.bert.config import BertConfig
 from trainers.transformer.config import TransformerConfig
 
 
@@ -47,10 +48,11 @@ class Config(_Section):
 
     preset: str
     name: str = Field("ag_news", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="of pipeline and model")
-    model: Literal["transformer"] = "transformer"
+    model: Literal["transformer", "bert"] = "transformer"
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     transformer: TransformerConfig = TransformerConfig()
+    bert: BertConfig = BertConfig()
     floors: Floors
 
 

@@ -22,7 +22,7 @@ from components.push import Pusher, removed_versions
 from components.schema import ImportSchema, load_schema
 from pipeline.config import Config
 from pipeline.evaluation import make_eval_config
-from pipeline.families import FAMILIES
+from pipeline.families import FAMILIES, Prepared
 from pipeline.source_digest import source_digest
 from pipeline.workspace import Workspace
 
@@ -36,13 +36,16 @@ BEAM_IN_MEMORY = (
 )
 
 
-def create_pipeline(config: Config, source: Source, workspace: Workspace, enable_cache: bool = True) -> Pipeline:
+def create_pipeline(
+    config: Config, source: Source, workspace: Workspace, prepared: Prepared, enable_cache: bool = True
+) -> Pipeline:
     """Returns the pipeline from files to a pushed model.
 
     Args:
         config: Settings; each node is handed its own part.
         source: Input files.
         workspace: Where artifacts, metadata and models go.
+        prepared: What the family's ``prepare`` returned.
         enable_cache: Whether a node that ran on the same input before is answered from its outputs.
     """
     family = FAMILIES[config.model]
@@ -81,7 +84,7 @@ def create_pipeline(config: Config, source: Source, workspace: Workspace, enable
         preprocessing_fn=family.preprocessing_fn,
         splits_config=transform_pb2.SplitsConfig(analyze=[features.TRAIN], transform=[features.TRAIN, features.EVAL]),
         disable_statistics=True,
-        custom_config=family.transform_config(config)
+        custom_config=family.transform_config(config, prepared)
         | {"code_digest": source_digest(family.module(family.preprocessing_fn))},
     )
     transform.add_upstream_node(data_gate)
@@ -92,7 +95,7 @@ def create_pipeline(config: Config, source: Source, workspace: Workspace, enable
         transform_graph=transform.outputs["transform_graph"],
         train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
-        custom_config=family.trainer_config(config)
+        custom_config=family.trainer_config(config, prepared)
         | {"classes": source.classes, "code_digest": source_digest(family.module(family.run_fn))},
     )
     # Measures the served computation on the test split, per class and per length.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
+from tfx.utils import path_utils
 
 from components import features
 from components.errors import BadInputError, GateRejectedError
@@ -21,6 +22,7 @@ from components.example_gen.source import Source
 from components.gates.verdict import VERDICT_FILE
 from components.tracking import Store, TrackedRun, start_run
 from pipeline.config import Config, flatten
+from pipeline.families import Prepared
 from pipeline.graph import create_pipeline
 from pipeline.nodes import CACHED, RAN, NodeRun
 from pipeline.runners.local import LocalRunner
@@ -65,6 +67,7 @@ class Request:
     source: Source
     workspace: Workspace
     tracking: Store
+    prepared: Prepared
     enable_cache: bool = True
 
 
@@ -92,7 +95,7 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
     config = request.config
     result = RunResult(PUSHED, run_id, model_family=config.model, model_name=config.name)
     with exclusive(request.workspace, run_id):
-        pipeline = create_pipeline(config, request.source, request.workspace, request.enable_cache)
+        pipeline = create_pipeline(config, request.source, request.workspace, request.prepared, request.enable_cache)
         runner = LocalRunner(pipeline, run_id, on_change)
         try:
             with start_run(request.tracking, config.name, run_id) as tracked:
@@ -123,6 +126,7 @@ def _describe(tracked: TrackedRun, request: Request, run_id: str) -> None:
             "data_digest": request.source.digest,
             "data_directory": str(request.source.directory),
             "code_version": project_digest(),
+            **{f"prepared.{key}": str(value) for key, value in request.prepared.items()},
             "mlmd_run_id": run_id,
             "mlmd_store": str(request.workspace.metadata),
         }
@@ -143,6 +147,7 @@ def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: 
     classes = request.source.classes
     if node := finished.get("ExampleGen"):
         report = _path(node, "report")
+        tracked.tags({"examples_uri": str(_path(node, "examples"))})
         tracked.json("ingest.json", json.loads((report / REPORT_FILE).read_text(encoding="utf-8")))
         if node.state == CACHED:
             _restore_quarantine(report / QUARANTINE_FILE, request.workspace.quarantine / f"{result.run_id}.jsonl")
@@ -151,7 +156,10 @@ def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: 
             "data_verdict.json", json.loads((_path(node, "verdict") / VERDICT_FILE).read_text(encoding="utf-8"))
         )
     if node := finished.get("Trainer"):
-        tracked.history(_path(node, "model_run") / features.HISTORY_FILE)
+        history = _path(node, "model_run") / features.HISTORY_FILE
+        tracked.history(history)
+        tracked.metrics(_training_cost(json.loads(history.read_text(encoding="utf-8"))))
+        tracked.tags({"model_uri": path_utils.serving_model_path(str(_path(node, "model")))})
     if node := finished.get("Evaluator"):
         slices = read_slices(str(_path(node, "evaluation")), classes)
         tracked.slices(slices)
@@ -163,6 +171,10 @@ def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: 
         result.model_version = properties["pushed_version"].string_value
         result.model_dir = properties["pushed_destination"].string_value
         tracked.tags({"serving_version": result.model_version, "model_dir": result.model_dir})
+
+
+def _training_cost(history: dict[str, Any]) -> dict[str, float]:
+    return {"parameters": history["parameters"], "training_seconds": sum(item["seconds"] for item in history["epochs"])}
 
 
 def _restore_quarantine(kept: Path, target: Path) -> None:

@@ -7,6 +7,8 @@ import tf_keras
 
 from components import features
 
+_CHUNK = 64
+
 
 class Classifier(tf.Module):
     """Text in, label and probabilities out.
@@ -26,19 +28,36 @@ class Classifier(tf.Module):
         self.model = model
         self.transform = transform
         self.classes = tf.constant(classes)
+        self.width = len(classes)
 
     @tf.function(autograph=False)
     def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Classifies texts, string [N], into label string [N], label_id int64 [N], probabilities float32 [N, C]."""
         transformed = self.transform({features.TEXT: text[:, tf.newaxis]})
-        ids = tf.cast(tf.sparse.to_dense(transformed[features.TOKEN_IDS]), tf.int32)
-        probabilities = tf.nn.softmax(self.model(ids, training=False))
+        probabilities = self._probabilities(tf.RaggedTensor.from_sparse(transformed[features.TOKEN_IDS]))
         label_id = tf.argmax(probabilities, axis=1)
         return {
             features.OUTPUT_LABEL: tf.gather(self.classes, label_id),
             features.OUTPUT_LABEL_ID: label_id,
             features.OUTPUT_PROBABILITIES: probabilities,
         }
+
+    def _probabilities(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        """Runs the model over chunks of similar length, each padded to its own longest text.
+
+        However many texts a request brings, memory stays bounded, and short texts do not pay for long ones.
+        """
+        rows = ids.nrows(tf.int32)
+        order = tf.argsort(ids.row_lengths())
+        results = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, self.width])
+
+        def classify_chunk(start: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            chunk = tf.gather(ids, order[start : start + _CHUNK]).to_tensor(features.PADDING_ID)
+            logits = self.model(tf.cast(chunk, tf.int32), training=False)
+            return start + _CHUNK, results.write(start // _CHUNK, tf.nn.softmax(logits))
+
+        _, results = tf.while_loop(lambda start, _: start < rows, classify_chunk, (0, results), parallel_iterations=1)
+        return tf.gather(results.concat(), tf.math.invert_permutation(order))
 
     @tf.function(autograph=False)
     def classify_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:

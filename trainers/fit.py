@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from trainers.checkpoints import Checkpoints
 from trainers.config import FitConfig
-from trainers.input import Rows, to_dataset
+from trainers.input import Split, to_dataset
 from trainers.optimizer import LazyAdamW, WarmupLinearDecay
+from trainers.progress import Meter
 
 _log = logging.getLogger("newsdesk.trainer")
 _EVAL_BATCH = 512
-_IDS = tf.TensorSpec([None, None], tf.int32)
 _LABELS = tf.TensorSpec([None], tf.int32)
 _NO_DECAY = ("bias", "gamma", "beta")
 
@@ -74,51 +75,87 @@ def make_optimizer(config: FitConfig, rows: int, tables: tuple[str, ...]) -> Laz
     return optimizer
 
 
-def fit(model: tf_keras.Model, config: FitConfig, train: Rows, held_out: Rows, tables: tuple[str, ...] = ()) -> History:
+def fit(
+    model: tf_keras.Model,
+    config: FitConfig,
+    train: Split,
+    held_out: Split,
+    tables: tuple[str, ...] = (),
+    variables: Sequence[tf.Variable] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> History:
     """Trains ``model`` in place and leaves it with the weights of its best epoch on ``held_out``.
 
     Args:
-        model: From token ids, int32 [N, T], to logits, float32 [N, C].
+        model: From a batch of inputs to logits, float32 [N, C].
         config: Epochs, rates and seed.
         train: Rows to learn from.
         held_out: Rows to choose the epoch on, by accuracy and then by loss.
         tables: Names of the weights that are looked up by row.
+        variables: What to train; everything trainable if None.
+        checkpoints: Where each epoch is kept, and where a fit that was killed is resumed from.
 
     Raises:
         TrainingDivergedError: The loss became NaN or infinite.
     """
+    variables = list(model.trainable_variables if variables is None else variables)
     optimizer = make_optimizer(config, len(train), tables)
-    optimizer.build(model.trainable_variables)
-    step = _make_train_step(model, optimizer, config.label_smoothing)
-    dataset = to_dataset(train, config.batch_size, seed=config.seed)
-    epochs: list[Epoch] = []
-    best: Epoch | None = None
-    weights: list[np.ndarray] = []
-    for number in range(1, config.epochs + 1):
+    optimizer.build(variables)
+    epochs, weights = _resume(checkpoints, model, optimizer)
+    step = _make_train_step(model, optimizer, variables, train.spec, config.label_smoothing)
+    dataset = to_dataset(train, config.batch_size, config.seed, skip_epochs=len(epochs))
+    for number in range(len(epochs) + 1, config.epochs + 1):
         started = time.perf_counter()
-        loss, accuracy = _run_epoch(step, dataset, config.learning_rate)
+        meter = Meter(f"epoch {number} of {config.epochs}", len(train), (config.epochs - number) * len(train))
+        loss, accuracy = _run_epoch(step, dataset, config.learning_rate, meter)
         seconds = time.perf_counter() - started
         eval_loss, eval_accuracy = evaluate(model, held_out)
         if not math.isfinite(eval_loss):
             raise _diverged(f"eval loss is {eval_loss} after epoch {number}", config.learning_rate)
-        done = Epoch(number, loss, accuracy, eval_loss, eval_accuracy, seconds)
+        epochs.append(Epoch(number, loss, accuracy, eval_loss, eval_accuracy, seconds))
         _log.info(
             f"epoch {number} of {config.epochs}: loss {loss:.4f}, eval loss {eval_loss:.4f}, "
             f"eval accuracy {eval_accuracy:.4f}, {seconds:.1f} s"
         )
-        epochs.append(done)
-        if best is None or (eval_accuracy, -eval_loss) > (best.eval_accuracy, -best.eval_loss):
-            best, weights = done, model.get_weights()
-    assert best is not None
+        if _best(epochs) == number:
+            weights = model.get_weights()
+        if checkpoints:
+            groups = {"model": model.get_weights(), "best": weights, "optimizer": _values(optimizer.variables)}
+            checkpoints.write(groups, {"epochs": [asdict(epoch) for epoch in epochs]})
     model.set_weights(weights)
-    return History(epochs, best.epoch, model.count_params(), int(optimizer.iterations))
+    return History(epochs, _best(epochs), model.count_params(), int(optimizer.iterations))
 
 
-def evaluate(model: tf_keras.Model, rows: Rows) -> tuple[float, float]:
+def _best(epochs: list[Epoch]) -> int:
+    """Returns the number of the first epoch that no other beats."""
+    return max(epochs, key=lambda epoch: (epoch.eval_accuracy, -epoch.eval_loss, -epoch.epoch)).epoch
+
+
+def _resume(
+    checkpoints: Checkpoints | None, model: tf_keras.Model, optimizer: LazyAdamW
+) -> tuple[list[Epoch], list[np.ndarray]]:
+    """Brings model and optimizer to where they were; returns the epochs done and the best weights."""
+    found = checkpoints.read() if checkpoints else None
+    if found is None:
+        return [], []
+    groups, state = found
+    model.set_weights(groups["model"])
+    for variable, value in zip(optimizer.variables, groups["optimizer"], strict=True):
+        variable.assign(value)
+    epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+    _log.info(f"resumed after epoch {len(epochs)}")
+    return epochs, groups["best"]
+
+
+def _values(variables: Sequence[tf.Variable]) -> list[np.ndarray]:
+    return [variable.numpy() for variable in variables]
+
+
+def evaluate(model: tf_keras.Model, rows: Split) -> tuple[float, float]:
     """Returns mean cross-entropy and accuracy over all rows."""
     loss = correct = 0.0
-    for ids, labels in to_dataset(rows, _EVAL_BATCH):
-        logits = _predict(model, ids)
+    for inputs, labels in to_dataset(rows, _EVAL_BATCH):
+        logits = predict(model, inputs)
         loss += float(tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)))
         correct += float(np.sum(np.argmax(logits, axis=1) == labels.numpy()))
     return loss / len(rows), correct / len(rows)
@@ -126,40 +163,46 @@ def evaluate(model: tf_keras.Model, rows: Rows) -> tuple[float, float]:
 
 # Traced once per model. Without AutoGraph: converting the source of Keras takes ten seconds and changes nothing.
 @tf.function(autograph=False, reduce_retracing=True)
-def _predict(model: tf_keras.Model, ids: tf.Tensor) -> tf.Tensor:
-    return model(ids, training=False)
+def predict(model: tf_keras.Model, inputs: tf.Tensor) -> tf.Tensor:
+    """Returns what a model answers to one batch."""
+    return model(inputs, training=False)
 
 
 def _make_train_step(
-    model: tf_keras.Model, optimizer: LazyAdamW, smoothing: float
+    model: tf_keras.Model,
+    optimizer: LazyAdamW,
+    variables: list[tf.Variable],
+    spec: tf.TensorSpec,
+    smoothing: float,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a function that takes one gradient step and returns the sums of losses and of right answers."""
     classes = model.output_shape[-1]
 
-    def step(ids: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         target = tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
-            logits = model(ids, training=True)
+            logits = model(inputs, training=True)
             losses = tf.nn.softmax_cross_entropy_with_logits(target, logits)
             loss = tf.reduce_mean(losses)
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        gradients = tape.gradient(loss, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
         right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
 
-    return tf.function(step, input_signature=[_IDS, _LABELS], autograph=False)
+    return tf.function(step, input_signature=[spec, _LABELS], autograph=False)
 
 
-def _run_epoch(step: Callable, dataset: tf.data.Dataset, rate: float) -> tuple[float, float]:
+def _run_epoch(step: Callable, dataset: tf.data.Dataset, rate: float, meter: Meter) -> tuple[float, float]:
     """Returns mean loss and accuracy of one pass, measured while training."""
     loss = right = rows = 0.0
-    for number, (ids, labels) in enumerate(dataset, 1):
-        batch_loss, batch_right = step(ids, labels)
+    for number, (inputs, labels) in enumerate(dataset, 1):
+        batch_loss, batch_right = step(inputs, labels)
         loss += float(batch_loss)
         right += float(batch_right)
         rows += len(labels)
         if not math.isfinite(loss):
             raise _diverged(f"loss is {loss} after batch {number} of an epoch", rate)
+        meter.add(len(labels), f", loss {loss / rows:.3f}")
     return loss / rows, right / rows
 
 

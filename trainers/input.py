@@ -8,6 +8,7 @@ longest row.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +18,22 @@ from components import features
 _READ_BATCH = 4096
 _LENGTH_JITTER = 3.0
 _PREFETCH = 8
+
+
+class Split(Protocol):
+    """Rows with labels, int32 [rows], that a model is fitted to; ``spec`` describes one batch of inputs."""
+
+    spec: ClassVar[tf.TensorSpec]
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, batch_size: int, rng: np.random.Generator | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields inputs and labels of one pass over all rows, shuffled by ``rng`` if there is one."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,8 @@ class Rows:
         labels: int32 [rows].
     """
 
+    spec: ClassVar[tf.TensorSpec] = tf.TensorSpec([None, None], tf.int32)
+
     ids: np.ndarray
     starts: np.ndarray
     labels: np.ndarray
@@ -40,6 +59,40 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def batches(
+        self, batch_size: int, rng: np.random.Generator | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields ``pad``-ded batches of similar length."""
+        for batch in length_batches(self.lengths, batch_size, rng):
+            yield pad(self, batch)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A split whose rows are vectors already.
+
+    Attributes:
+        values: float32 [rows, width].
+        labels: int32 [rows].
+    """
+
+    spec: ClassVar[tf.TensorSpec] = tf.TensorSpec([None, None], tf.float32)
+
+    values: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, batch_size: int, rng: np.random.Generator | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields batches of any rows."""
+        order = rng.permutation(len(self)) if rng else np.arange(len(self))
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            yield self.values[batch], self.labels[batch]
 
 
 def read_rows(pattern: str) -> Rows:
@@ -107,17 +160,22 @@ def pad(rows: Rows, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return padded, rows.labels[batch]
 
 
-def to_dataset(rows: Rows, batch_size: int, seed: int | None = None) -> tf.data.Dataset:
-    """Returns a dataset of ``pad``-ded batches, reshuffled every epoch if there is a seed."""
+def to_dataset(split: Split, batch_size: int, seed: int | None = None, skip_epochs: int = 0) -> tf.data.Dataset:
+    """Returns a dataset of a split's batches, reshuffled every epoch if there is a seed.
+
+    Args:
+        split: Rows.
+        batch_size: Rows per batch.
+        seed: Of the order.
+        skip_epochs: Epochs whose order is drawn and thrown away: a fit that is resumed sees what it would have seen.
+    """
     rng = np.random.default_rng(seed) if seed is not None else None
-
-    def generate() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for batch in length_batches(rows.lengths, batch_size, rng):
-            yield pad(rows, batch)
-
-    signature = (tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32))
-    batches = -(-len(rows) // batch_size)
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    for _ in range(skip_epochs):
+        for _ in split.batches(batch_size, rng):
+            break
+    signature = (split.spec, tf.TensorSpec([None], tf.int32))
+    batches = -(-len(split) // batch_size)
+    dataset = tf.data.Dataset.from_generator(lambda: split.batches(batch_size, rng), output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(_PREFETCH).with_options(_plain())
 
 

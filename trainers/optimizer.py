@@ -14,15 +14,29 @@ class LazyAdamW(tf_keras.optimizers.AdamW):
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates one variable, or the rows of it that ``gradient`` names; the rows are unique."""
-        if not isinstance(gradient, tf.IndexedSlices):
-            super().update_step(gradient, variable)
-            return
-        step = tf.cast(self.iterations + 1, variable.dtype)
-        beta_1, beta_2 = (tf.cast(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
-        correction = tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
-        rate = tf.cast(self.learning_rate, variable.dtype) * correction
         slot = self._index_dict[self._var_key(variable)]
         first, second = self._momentums[slot], self._velocities[slot]
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        rate, beta_1, beta_2 = (
+            tf.cast(value, variable.dtype) for value in (self.learning_rate, self.beta_1, self.beta_2)
+        )
+        power_1, power_2 = tf.pow(beta_1, step), tf.pow(beta_2, step)
+        if not isinstance(gradient, tf.IndexedSlices):
+            # One pass over the weights instead of the parent's ten.
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=first.handle,
+                v=second.handle,
+                beta1_power=power_1,
+                beta2_power=power_2,
+                lr=rate,
+                beta1=beta_1,
+                beta2=beta_2,
+                epsilon=self.epsilon,
+                grad=gradient,
+            )
+            return
+        rate *= tf.sqrt(1 - power_2) / (1 - power_1)
         rows, values = gradient.indices, gradient.values
         new_first = beta_1 * tf.gather(first, rows) + (1 - beta_1) * values
         new_second = beta_2 * tf.gather(second, rows) + (1 - beta_2) * tf.square(values)

@@ -12,6 +12,7 @@ from pipeline.environment import prepare
 COMMANDS = {
     "run": "one whole pipeline run: ingest, validate, transform, train, evaluate, push, track",
     "predict": "classify texts with the pushed model, without a server",
+    "compare": "two runs side by side on the same rows",
     "fetch": "download data into the cache, with checksum",
     "ui": "MLflow's pages on the workspace",
     "doctor": "is this machine ready, and if not what to do",

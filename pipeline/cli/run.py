@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command("run", short_help="one whole pipeline run")
 @click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
 @click.option("--data", type=click.Path(path_type=Path), help="Directory with train.csv and test.csv.")
-@click.option("--model", help="Model family: transformer.")
+@click.option("--model", help="Model family: transformer or bert.")
 @workspace_option
 @cache_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
@@ -42,6 +42,7 @@ def command(
     config = _configure(preset, model, settings)
     source = find_source(_data_directory(config, data, cache.expanduser()))
     place = open_workspace(workspace)
+    prepared = _prepare(config, cache, sys.stderr if as_json else sys.stdout)
     silence_warnings()
     log = place.logs / "run.log"
     with quiet(log) as (out, err), Progress(err if as_json else out) as progress:
@@ -51,7 +52,7 @@ def command(
         from pipeline.run import Request, execute, new_run_id
 
         store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
-        result = execute(Request(config, source, place, store, not no_cache), new_run_id(), progress.update)
+        result = execute(Request(config, source, place, store, prepared, not no_cache), new_run_id(), progress.update)
         if as_json:
             click.echo(result.to_json(), file=out)
     if not as_json:
@@ -76,6 +77,16 @@ def _configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Co
     if model:
         assignments["model"] = model
     return override(make_config(preset), assignments)
+
+
+def _prepare(config: "Config", cache: Path, stream: IO[str]) -> dict[str, Any]:
+    from pipeline.cli.download_bar import download_bar
+    from pipeline.families import FAMILIES, Downloads
+
+    with download_bar() as progress:
+        return FAMILIES[config.model].prepare(
+            config, Downloads(cache, os.environ, lambda line: click.echo(line, file=stream), progress)
+        )
 
 
 def _data_directory(config: "Config", data: Path | None, cache: Path) -> Path:

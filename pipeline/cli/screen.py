@@ -3,13 +3,14 @@
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,7 @@ from pipeline.nodes import CACHED, FAILED, RAN, RUNNING, SKIPPED, WAITING, NodeR
 
 _STYLES = {WAITING: "dim", RUNNING: "yellow", RAN: "green", CACHED: "cyan", FAILED: "bold red", SKIPPED: "dim"}
 _WORDS = {RAN: "done"}
+_PASSING_SECONDS = 60.0
 
 
 @contextmanager
@@ -56,6 +58,9 @@ class Progress:
         self._console = Console(file=stream, highlight=False)
         self._live: Live | None = None
         self._shown: dict[str, str] = {}
+        self._nodes: list[NodeRun] = []
+        self._passing = ""
+        self._passed = time.monotonic()
 
     def __enter__(self) -> "Progress":
         logger = logging.getLogger("newsdesk")
@@ -74,8 +79,9 @@ class Progress:
 
     def update(self, nodes: list[NodeRun]) -> None:
         """Shows the nodes' new states."""
+        self._nodes, self._passing = nodes, ""
         if self._live:
-            self._live.update(_table(nodes), refresh=True)
+            self._refresh(self._live)
             return
         for node in nodes:
             if self._shown.get(node.id, WAITING) != node.state:
@@ -83,6 +89,18 @@ class Progress:
                 if node.state != RUNNING:
                     seconds = f"{node.seconds:6.1f} s" if node.seconds else ""
                     self._console.print(f"{node.id:<18}{_word(node.state):<9}{seconds}".rstrip())
+
+    def passing(self, text: str) -> None:
+        """Shows a line that the next one replaces; where lines stay, one a minute."""
+        self._passing = text
+        if self._live:
+            self._refresh(self._live)
+        elif time.monotonic() - self._passed >= _PASSING_SECONDS:
+            self._passed = time.monotonic()
+            self.line(text)
+
+    def _refresh(self, live: Live) -> None:
+        live.update(Group(_table(self._nodes), Text(self._passing, style="dim", no_wrap=True)), refresh=True)
 
     def line(self, text: str) -> None:
         """Shows one line above the table."""
@@ -95,7 +113,8 @@ class _Handler(logging.Handler):
         self._progress = progress
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._progress.line(f"  {record.getMessage()}")
+        show = self._progress.passing if getattr(record, "passing", False) else self._progress.line
+        show(f"  {record.getMessage()}")
 
 
 def silence_warnings() -> None:

@@ -190,7 +190,7 @@ def test_a_sentence_names_five_values_at_most() -> None:
 
 
 def test_statistics_of_the_graph_know_the_schema_and_so_count_labels(tmp_path: Path) -> None:
-    graph = create_pipeline(make_config("sample"), find_source(SAMPLE_DIR), open_workspace(tmp_path))
+    graph = create_pipeline(make_config("sample"), find_source(SAMPLE_DIR), open_workspace(tmp_path), {})
     (statistics_gen,) = (node for node in graph.components if node.id == "StatisticsGen")
     assert "schema" in statistics_gen.inputs
 

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from trainers.layers import MaskedPooling
 from trainers.transformer.layers import (
     EncoderBlock,
-    MaskedPooling,
     TokenAndPositionEmbedding,
     WideNgrams,
     hash_bigrams,

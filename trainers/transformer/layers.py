@@ -7,7 +7,6 @@ import tf_keras
 
 from components import features
 
-_LARGE = 1e9
 # Adam moves every weight by about the learning rate, however large it is. A factor behind a table is its own
 # learning rate: rare rows are seen a few times only and must go further each time.
 _WORD_GAIN = 3.0
@@ -86,30 +85,6 @@ class EncoderBlock(tf_keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         names = ("width", "heads", "head_width", "feed_forward", "dropout", "norm")
         return super().get_config() | {name: getattr(self, name) for name in names}
-
-
-@tf_keras.utils.register_keras_serializable("newsdesk")
-class MaskedPooling(tf_keras.layers.Layer):
-    """Mean, or mean and maximum side by side, over real tokens; zeros for a text without any.
-
-    Call: states float32 [N, T, width], mask float32 [N, T] -> float32 [N, width or 2 * width].
-    """
-
-    def __init__(self, kind: str, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.kind = kind
-
-    def call(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        weights = mask[..., tf.newaxis]
-        count = tf.reduce_sum(weights, axis=1)
-        mean = tf.reduce_sum(states * weights, axis=1) / tf.maximum(count, 1.0)
-        if self.kind == "mean":
-            return mean
-        highest = tf.reduce_max(states - _LARGE * (1.0 - weights), axis=1)
-        return tf.concat([mean, tf.where(count > 0, highest, 0.0)], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"kind": self.kind}
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")

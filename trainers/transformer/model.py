@@ -3,8 +3,9 @@
 import tensorflow as tf
 import tf_keras
 
+from trainers.layers import MaskedPooling
 from trainers.transformer.config import TransformerConfig
-from trainers.transformer.layers import EncoderBlock, MaskedPooling, TokenAndPositionEmbedding, WideNgrams
+from trainers.transformer.layers import EncoderBlock, TokenAndPositionEmbedding, WideNgrams
 
 TABLES = ("words", "positions", "ngrams")
 """Weights that are looked up by row; they take no weight decay."""

@@ -1,0 +1,1 @@
+"""The BERT family: pretrained encoders behind the same switch as the from-scratch transformer."""

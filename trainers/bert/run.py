@@ -1,0 +1,32 @@
+"""Adapter between TFX's Trainer node and the BERT family."""
+
+from dataclasses import replace
+
+import tensorflow_text  # noqa: F401  registers the ops of the transform graph
+import tf_keras
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from trainers.bert.config import BertConfig
+from trainers.bert.encoders import Encoder
+from trainers.bert.model import TABLES, build, encode, trained_variables
+from trainers.fit import fit
+from trainers.task import Task
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains and exports; ``custom_config`` holds ``model``, ``encoder`` and ``classes``."""
+    task = Task.open(fn_args)
+    config = BertConfig.model_validate(task.settings["model"])
+    encoder = Encoder(**task.settings["encoder"])
+    tf_keras.utils.set_random_seed(config.seed)
+    model = build(config, encoder.training, len(task.classes))
+    if config.train == "frozen":
+        train, held_out = encode(model.encoder, task.train, "train"), encode(model.encoder, task.held_out, "eval")
+        history = fit(model.head, config.head_fit(), train, held_out, checkpoints=task.checkpoints)
+        history = replace(history, parameters=model.whole.count_params())
+    else:
+        learning = trained_variables(config, model.whole)
+        history = fit(model.whole, config, task.train, task.held_out, TABLES, learning, task.checkpoints)
+    served = build(config, encoder.serving, len(task.classes)).whole
+    served.set_weights(model.whole.get_weights())
+    task.finish(served, history)
