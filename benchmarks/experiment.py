@@ -1,6 +1,7 @@
-"""Trains variants of the from-scratch transformer on the run's own splits, without the graph around it.
+"""Trains variants of a model family on the run's own splits, without the graph around it.
 
-    .venv/bin/python benchmarks/experiment.py --data DIR [--set KEY=VALUE]... [--seeds 1 2 3] [--read-test]
+    .venv/bin/python benchmarks/experiment.py --data DIR [--model bert] [--set KEY=VALUE]... [--seeds 1 2 3]
+                                              [--rows N] [--read-test]
 
 Same reader, same split, same tokenisation, same training code as ``newsdesk run --preset ag-news``; a variant costs its
 training and a few seconds. Choices are made on ``eval``; ``--read-test`` adds the test split and is for the end.
@@ -12,7 +13,9 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
+import logging
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
@@ -24,66 +27,129 @@ from components import features
 from components.example_gen.ingest import eval_or_train
 from components.example_gen.reader import Row, read_records
 from components.example_gen.source import Source, find_source, open_lines
-from components.text import tokenize
+from components.text import clean_keeping_case, tokenize
+from components.vocabulary import read_vocabulary
+from components.wordpiece import WordPiece
 from pipeline.config import Config, override
+from pipeline.families import FAMILIES, Downloads, Prepared
 from pipeline.presets import make_config
-from trainers.fit import evaluate, fit
+from trainers.bert import model as bert
+from trainers.fit import History, evaluate, fit
 from trainers.input import Rows
-from trainers.transformer.model import TABLES, build
+from trainers.transformer import model as transformer
 
 _BATCH = 1000
+Texts = dict[str, list[tuple[str, int]]]
 
 
-def read_splits(source: Source, config: Config) -> dict[str, list[tuple[list[bytes], int]]]:
-    """Returns tokens and class id of every row, per split."""
-    splits: dict[str, list[tuple[list[bytes], int]]] = {split: [] for split in features.SPLITS}
+def read_texts(source: Source, eval_fraction: float) -> Texts:
+    """Returns text and class id of every row, per split."""
+    splits: Texts = {split: [] for split in features.SPLITS}
     for name, split in ((source.train, None), (source.test, features.TEST)):
         with open_lines(str(source.directory / name)) as lines:
-            rows = [record for record in read_records(lines) if isinstance(record, Row)]
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
-            tokens = tokenize(tf.constant([row.text for row in batch]), config.text.max_tokens).to_list()
-            for row, words in zip(batch, tokens, strict=True):
-                where = split or eval_or_train(row.text, config.data.eval_fraction)
-                splits[where].append((words, int(row.label) - 1))
+            for record in read_records(lines):
+                if isinstance(record, Row):
+                    where = split or eval_or_train(record.text, eval_fraction)
+                    splits[where].append((record.text, int(record.label) - 1))
     return splits
 
 
-def encode(split: list[tuple[list[bytes], int]], vocabulary: dict[bytes, int]) -> Rows:
-    """Returns a split as ids."""
-    ids = [[vocabulary.get(word, features.OOV_ID) for word in words] for words, _ in split]
+def encode(texts: Texts, config: Config, prepared: Prepared) -> dict[str, Rows]:
+    """Returns every split as token ids, by the tokenisation of the configured family."""
+    if config.model == "bert":
+        pieces = WordPiece(read_vocabulary(prepared["vocabulary"]), prepared["lower_case"], config.bert.max_tokens)
+        clean = clean_keeping_case if config.bert.clean else tf.identity
+        return {split: _to_rows(rows, lambda batch: pieces(clean(batch)).to_list()) for split, rows in texts.items()}
+
+    def words(batch: tf.Tensor) -> list[list[bytes]]:
+        return tokenize(batch, config.text.max_tokens).to_list()
+
+    counts: Counter[bytes] = Counter()
+    train = texts[features.TRAIN]
+    for start in range(0, len(train), _BATCH):
+        counts.update(word for row in words(_texts(train[start : start + _BATCH])) for word in row)
+    kept = counts.most_common(config.text.vocab_size - features.RESERVED_IDS)
+    known = [word for word, count in kept if count >= config.text.min_count]
+    ids = {word: number for number, word in enumerate(known, features.RESERVED_IDS)}
+    return {
+        split: _to_rows(rows, lambda batch: [[ids.get(word, features.OOV_ID) for word in row] for row in words(batch)])
+        for split, rows in texts.items()
+    }
+
+
+def _texts(rows: list[tuple[str, int]]) -> tf.Tensor:
+    return tf.constant([text for text, _ in rows])
+
+
+def _to_rows(rows: list[tuple[str, int]], to_ids: Callable[[tf.Tensor], list[list[int]]]) -> Rows:
+    ids = [row for start in range(0, len(rows), _BATCH) for row in to_ids(_texts(rows[start : start + _BATCH]))]
     starts = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
     flat = np.fromiter((item for row in ids for item in row), np.int32)
-    return Rows(flat, starts, np.array([label for _, label in split], np.int32))
+    return Rows(flat, starts, np.array([label for _, label in rows], np.int32))
+
+
+def some(rows: list[tuple[str, int]], count: int | None) -> list[tuple[str, int]]:
+    """Returns ``count`` rows chosen at random, always the same ones, in their order."""
+    if count is None or count >= len(rows):
+        return rows
+    return [rows[number] for number in np.sort(np.random.default_rng(0).permutation(len(rows))[:count])]
+
+
+def train(config: Config, rows: dict[str, Rows], classes: int, prepared: Prepared) -> tuple[History, Callable]:
+    """Trains one model as the family's ``run_fn`` does; returns its history and what measures it on other rows."""
+    held_in, held_out = rows[features.TRAIN], rows[features.EVAL]
+    if config.model == "transformer":
+        tf_keras.utils.set_random_seed(config.transformer.seed)
+        model = transformer.build(config.transformer, config.text.vocab_size, config.text.max_tokens, classes)
+        history = fit(model, config.transformer, held_in, held_out, transformer.TABLES)
+        return history, lambda split: evaluate(model, split)
+    settings = config.bert
+    tf_keras.utils.set_random_seed(settings.seed)
+    built = bert.build(settings, prepared["training"], classes)
+    if settings.train == "frozen":
+        vectors = [bert.encode(built.encoder, split, "rows") for split in (held_in, held_out)]
+        history = fit(built.head, settings.head_fit(), *vectors)
+    else:
+        learning = bert.trained_variables(settings, built.whole)
+        history = fit(built.whole, settings, held_in, held_out, bert.TABLES, learning)
+    return history, lambda split: evaluate(built.whole, split)
+
+
+def prepare(config: Config) -> Prepared:
+    """Brings into place what the family needs."""
+    cache = Path(os.environ.get("NEWSDESK_CACHE", "~/.cache/newsdesk")).expanduser()
+    return FAMILIES[config.model].prepare(config, Downloads(cache, os.environ, print))
 
 
 def main() -> None:
-    """Trains the variant once per seed and prints one table row each, then the means."""
+    """Trains the variant once per seed and prints one line each, then the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="directory with train.csv and test.csv")
+    parser.add_argument("--model", default="transformer", choices=list(FAMILIES))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--preset", default="ag-news")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--rows", type=int, help="train on so many rows only")
     parser.add_argument("--read-test", action="store_true")
+    parser.add_argument("--verbose", action="store_true", help="show the progress of the training")
     arguments = parser.parse_args()
-    config = override(make_config(arguments.preset), dict(item.split("=", 1) for item in arguments.settings))
+    if arguments.verbose:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    assignments = dict(item.split("=", 1) for item in arguments.settings) | {"model": arguments.model}
+    config = override(make_config(arguments.preset), assignments)
+    prepared = prepare(config)
     source = find_source(arguments.data)
-    splits = read_splits(source, config)
-    counts = Counter(word for words, _ in splits[features.TRAIN] for word in words)
-    kept = counts.most_common(config.text.vocab_size - features.RESERVED_IDS)
-    words = [word for word, count in kept if count >= config.text.min_count]
-    vocabulary = {word: number for number, word in enumerate(words, features.RESERVED_IDS)}
-    rows = {split: encode(content, vocabulary) for split, content in splits.items()}
+    texts = read_texts(source, config.data.eval_fraction)
+    texts[features.TRAIN] = some(texts[features.TRAIN], arguments.rows)
+    rows = encode(texts, config, prepared)
 
-    print(f"variant: {' '.join(arguments.settings) or 'as preset'}")
+    print(f"variant: {' '.join(arguments.settings) or 'as preset'}; {len(rows[features.TRAIN]):,} train rows")
     results = []
     for seed in arguments.seeds:
-        settings = config.transformer.model_copy(update={"seed": seed})
-        tf_keras.utils.set_random_seed(seed)
-        model = build(settings, config.text.vocab_size, config.text.max_tokens, len(source.classes))
-        history = fit(model, settings, rows[features.TRAIN], rows[features.EVAL], TABLES)
+        seeded = override(config, {f"{config.model}.seed": str(seed)})
+        history, measure = train(seeded, rows, len(source.classes), prepared)
         best = history.epochs[history.best_epoch - 1]
-        tested = evaluate(model, rows[features.TEST])[1] if arguments.read_test else float("nan")
+        tested = measure(rows[features.TEST])[1] if arguments.read_test else float("nan")
         seconds = sum(epoch.seconds for epoch in history.epochs)
         results.append((best.eval_accuracy, best.eval_loss, tested, seconds))
         print(

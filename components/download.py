@@ -163,7 +163,6 @@ def _get(
     url: str, headers: Mapping[str, str], query: Mapping[str, str] | None, certificates: str | None, advice: str
 ) -> Iterator["requests.Response"]:
     import requests
-    import urllib3
 
     def refused(error: Exception) -> BadInputError:
         answer = getattr(error, "response", None)
@@ -182,7 +181,7 @@ def _get(
             stream=True,
             timeout=_TIMEOUT,
         )
-    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+    except (OSError, ValueError) as error:
         raise refused(error) from error
     with response:
         try:

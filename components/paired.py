@@ -71,8 +71,8 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
 def mcnemar(b: int, c: int) -> McNemar:
     """Tests whether two models are right equally often on the same rows (McNemar 1947, Psychometrika 12:153).
 
-    The smaller count is binomial with share 1/2 if they are. The mid-p counts the observed table half: Fagerland,
-    Lydersen and Laake 2013, BMC Med Res Methodol 13:91.
+    If they are, b is binomial of b + c with share 1/2. The mid-p counts the observed table half (Fagerland,
+    Lydersen and Laake 2013, BMC Med Res Methodol 13:91).
 
     Args:
         b: Rows that only the first model gets right.
@@ -147,7 +147,7 @@ def resample_f1(
         raise ValueError(f"{len(labels)} labels, {len(first)} and {len(second)} answers are not the same rows")
     kinds, counts = np.unique(np.stack([labels, first, second]), axis=1, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(labels), counts / len(labels), size=replicates)
-    weights = np.concatenate([counts[np.newaxis], draws]).astype(np.float64)
+    weights = np.vstack([counts, draws]).astype(np.float64)
     one_hot = np.eye(classes)
     true = one_hot[kinds[0]]
     scores = np.stack([_f1(weights, true, one_hot[answers]) for answers in kinds[1:]])

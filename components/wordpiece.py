@@ -4,15 +4,15 @@ Ids equal those of the ``tokenizers`` library put together as BERT's: ``BertNorm
 ``WordPiece`` with at most 100 characters a word, ``[CLS]`` and ``[SEP]`` around, truncated to ``max_tokens``.
 
 tensorflow-text's own ``BertTokenizer`` and ``FastBertTokenizer`` differ from that: they fold compatibility characters
-(a half becomes "1", a fraction slash and "2"; a trade mark sign becomes "tm"), put a space for a zero-width or control
-character instead of nothing, keep private-use characters and limit words to 100 bytes. So text is normalised and split
-here with plain regular expressions, and only the pieces of a word are found by tensorflow-text, by its linear
-algorithm (Song et al. 2021, https://arxiv.org/abs/2012.15524).
+(a half becomes "1", a fraction slash and "2"; a trade mark sign becomes "tm"), put a space for a control character
+instead of nothing, keep private-use characters and limit words to 100 bytes. So text is normalised and split here with
+plain regular expressions, and only the pieces of a word are found by tensorflow-text, by its linear algorithm (Song et
+al. 2021, https://arxiv.org/abs/2012.15524).
 
 What still differs:
 
 - Characters that Unicode gained or moved to another class after version 8, which is what the reference's tables hold:
-  663 of 1.1 million, such as punctuation from U+2E43 on, or marks of scripts encoded since.
+  fewer than 700 of 1.1 million, such as punctuation from U+2E43 on, or marks of scripts encoded since.
 - ``[SEP]``, ``[MASK]`` and the like in a text are punctuation and a word here. Tokenisers loaded from a
   ``tokenizer.json`` take them for the special tokens, so a headline could end its own input.
 - Bytes that are not UTF-8 are dropped, where the reference does not accept them.

@@ -15,6 +15,8 @@ from pipeline.nodes import CACHED, RAN
 
 # An answer may change with the batch a row is in, where two classes tie to the last digit.
 _ROWS_OFF = 2
+_ALSO_SETTINGS = ("data_digest", "code_version")
+_SHOWN_ABOVE = ("preset", "model")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class RunComparison:
     Attributes:
         a, b: The runs.
         answers: Their models on the same test rows.
-        settings: Those that differ, with both values; None where a run does not have it.
+        settings: Those that differ, preset and model aside, with both values; None where a run does not have it.
         notes: What to know before relying on a number.
     """
 
@@ -146,10 +148,11 @@ def _tracked(runs: list[FinishedRun], name: str) -> Metric:
 
 def _differing_settings(a: FinishedRun, b: FinishedRun) -> dict[str, tuple[str | None, str | None]]:
     def settings(run: FoundRun) -> dict[str, str]:
-        return run.params | {key: run.tags[key] for key in ("data_digest", "code_version") if key in run.tags}
+        return run.params | {key: run.tags[key] for key in _ALSO_SETTINGS if key in run.tags}
 
     ours, theirs = settings(a.run), settings(b.run)
-    return {key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)}
+    keys = [key for key in {**ours, **theirs} if key not in _SHOWN_ABOVE]
+    return {key: (ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)}
 
 
 def _notes(runs: list[FinishedRun], result: Comparison) -> list[str]:

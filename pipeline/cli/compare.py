@@ -96,6 +96,8 @@ def _show(result: "RunComparison", stream: IO[str]) -> None:
 
 def _metrics(metrics: dict[str, "Metric"]) -> "Table":
     table = _table("metric", "A", "B", "B - A")
+    for column in table.columns[1:3]:
+        column.no_wrap = True
     for key, metric in metrics.items():
         name = f"F1 {key.removeprefix('f1/')}" if key.startswith("f1/") else key
         scale, digits = (1, 3) if key == "log_loss" else (100, 1)

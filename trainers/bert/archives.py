@@ -66,8 +66,8 @@ def extract_zip_members(archive: Path, wanted: Mapping[str, str], target: Path, 
     """
     with _unpacking(archive.name, target, check) as place, zipfile.ZipFile(archive) as zipped:
         found: dict[str, zipfile.ZipInfo] = {}
-        for count, member in enumerate(zipped.infolist(), start=1):
-            _check_count(count)
+        _check_limits(members=len(zipped.infolist()))
+        for member in zipped.infolist():
             _place_of(member.filename)
             if member.filename in found:
                 raise _UnsafeError(f"it has {_named(member.filename)} twice")
@@ -84,7 +84,7 @@ def extract_zip_members(archive: Path, wanted: Mapping[str, str], target: Path, 
             if found[name].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise _UnsafeError(f"{_named(name)} is not compressed the usual way")
         # The library unpacks no more than a member's declared size.
-        _check_total(sum(found[name].file_size for name in wanted))
+        _check_limits(unpacked=sum(found[name].file_size for name in wanted))
         for name, file_name in wanted.items():
             with zipped.open(found[name]) as source, (place / file_name).open("xb") as out:
                 shutil.copyfileobj(source, out, _BLOCK)
@@ -112,15 +112,17 @@ def extract_tar(archive: Path, target: Path, check: Check = lambda _: None, name
     ):
         total = 0
         for count, member in enumerate(tar, start=1):
-            _check_count(count)
+            # A pax header may have changed the size after ``_Header`` saw it.
+            if member.size < 0:
+                raise tarfile.HeaderError
+            total += member.size
+            _check_limits(members=count, unpacked=total)
             path = place / _place_of(member.name)
             if member.isdir():
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             if not member.isreg() or member.issparse():
                 raise _UnsafeError(f"{_named(member.name)} is neither a plain file nor a directory")
-            total += member.size
-            _check_total(total)
             path.parent.mkdir(parents=True, exist_ok=True)
             with tar.extractfile(member) as source, path.open("xb") as out:  # type: ignore[union-attr]
                 shutil.copyfileobj(source, out, _BLOCK)
@@ -131,7 +133,7 @@ def extract_tar(archive: Path, target: Path, check: Check = lambda _: None, name
         padding = 0
         while block := stream.read(_BLOCK):  # to gzip's own checksum
             padding += len(block)
-            _check_total(padding)
+            _check_limits(unpacked=padding)
 
 
 class _Header(tarfile.TarInfo):
@@ -194,13 +196,10 @@ def _place_of(name: str) -> PurePosixPath:
     return path
 
 
-def _check_count(count: int) -> None:
-    if count > MOST_MEMBERS:
+def _check_limits(members: int = 0, unpacked: int = 0) -> None:
+    if members > MOST_MEMBERS:
         raise _UnsafeError(f"it has more than {MOST_MEMBERS:,} members")
-
-
-def _check_total(total: int) -> None:
-    if total > MOST_BYTES:
+    if unpacked > MOST_BYTES:
         raise _UnsafeError(f"it unpacks to more than {MOST_BYTES:,} bytes")
 
 

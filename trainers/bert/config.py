@@ -1,5 +1,6 @@
 """How a pretrained encoder is fine-tuned."""
 
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -35,3 +36,32 @@ class BertConfig(FitConfig):
     def head_fit(self) -> FitConfig:
         """Returns how the head alone is fitted to the outputs of a frozen encoder."""
         return self.model_copy(update={"epochs": self.head_epochs, "learning_rate": self.head_learning_rate})
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder that is ready for the graph.
+
+    Attributes:
+        name: As configured.
+        digest: SHA-256 in hex of the files it was made from.
+        training, serving: Directories of SavedModels with the interface of TF-Hub's text encoders; they differ in
+            the precision of their arithmetic.
+        precision: Of ``training``: ``float32``, ``bfloat16`` or ``as saved``.
+        vocabulary: Path of ``vocab.txt``.
+        vocabulary_digest: Its SHA-256 in hex.
+        lower_case: Whether texts are lower-cased before they are split.
+    """
+
+    name: str
+    digest: str
+    training: str
+    serving: str
+    precision: str
+    vocabulary: str
+    vocabulary_digest: str
+    lower_case: bool
+
+    def to_dict(self) -> dict[str, str | bool]:
+        """Returns plain values."""
+        return asdict(self)

@@ -8,7 +8,6 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from components.download import Progress, disk_errors
@@ -16,7 +15,7 @@ from components.errors import BadInputError
 from components.vocabulary import check_casing, is_cased, read_vocabulary, vocabulary_digest
 from trainers.bert.archives import TEMPORARY
 from trainers.bert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_architecture
-from trainers.bert.config import BertConfig
+from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.fetch import fetch_encoder
 from trainers.bert.hub import is_handle
 from trainers.bert.inspection import check_saved_model
@@ -28,35 +27,6 @@ _TOKENIZER_FILE = "tokenizer_config.json"
 _GRAPH_FILE = "saved_model.pb"
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _CPU_INFO = Path("/proc/cpuinfo")
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """An encoder that is ready for the graph.
-
-    Attributes:
-        name: As configured.
-        digest: SHA-256 in hex of the files it was made from.
-        training, serving: Directories of SavedModels with the interface of TF-Hub's text encoders; they differ in
-            the precision of their arithmetic.
-        precision: Of ``training``: ``float32``, ``bfloat16`` or ``as saved``.
-        vocabulary: Path of ``vocab.txt``.
-        vocabulary_digest: Its SHA-256 in hex.
-        lower_case: Whether texts are lower-cased before they are split.
-    """
-
-    name: str
-    digest: str
-    training: str
-    serving: str
-    precision: str
-    vocabulary: str
-    vocabulary_digest: str
-    lower_case: bool
-
-    def to_dict(self) -> dict[str, str | bool]:
-        """Returns plain values."""
-        return asdict(self)
 
 
 def prepare_encoder(

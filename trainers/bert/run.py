@@ -6,8 +6,7 @@ import tensorflow_text  # noqa: F401  registers the ops of the transform graph
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from trainers.bert.config import BertConfig
-from trainers.bert.encoders import Encoder
+from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.model import TABLES, build, encode, trained_variables
 from trainers.fit import fit
 from trainers.task import Task
