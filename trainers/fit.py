@@ -102,7 +102,7 @@ def fit(
     optimizer = make_optimizer(config, len(train), tables)
     optimizer.build(variables)
     epochs, weights = _resume(checkpoints, model, optimizer)
-    step = _make_train_step(model, optimizer, variables, train.spec, config.label_smoothing)
+    step = make_train_step(model, optimizer, variables, train.spec, config.label_smoothing)
     dataset = to_dataset(train, config.batch_size, config.seed, skip_epochs=len(epochs))
     for number in range(len(epochs) + 1, config.epochs + 1):
         started = time.perf_counter()
@@ -168,14 +168,25 @@ def predict(model: tf_keras.Model, inputs: tf.Tensor) -> tf.Tensor:
     return model(inputs, training=False)
 
 
-def _make_train_step(
+def make_train_step(
     model: tf_keras.Model,
     optimizer: LazyAdamW,
     variables: list[tf.Variable],
     spec: tf.TensorSpec,
     smoothing: float,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns a function that takes one gradient step and returns the sums of losses and of right answers."""
+    """Returns a function that takes one gradient step.
+
+    Args:
+        model: From a batch of inputs to logits.
+        optimizer: Built for ``variables``.
+        variables: What to train.
+        spec: Of a batch of inputs.
+        smoothing: Share of a label that is spread over all classes.
+
+    Returns:
+        Function from inputs and labels, int32 [N], to the sums of losses and of right answers.
+    """
     classes = model.output_shape[-1]
 
     def step(inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

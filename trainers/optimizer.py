@@ -36,13 +36,13 @@ class LazyAdamW(tf_keras.optimizers.AdamW):
                 grad=gradient,
             )
             return
-        rate *= tf.sqrt(1 - power_2) / (1 - power_1)
+        corrected = rate * tf.sqrt(1 - power_2) / (1 - power_1)
         rows, values = gradient.indices, gradient.values
         new_first = beta_1 * tf.gather(first, rows) + (1 - beta_1) * values
         new_second = beta_2 * tf.gather(second, rows) + (1 - beta_2) * tf.square(values)
         first.scatter_update(tf.IndexedSlices(new_first, rows))
         second.scatter_update(tf.IndexedSlices(new_second, rows))
-        variable.scatter_sub(tf.IndexedSlices(rate * new_first / (tf.sqrt(new_second) + self.epsilon), rows))
+        variable.scatter_sub(tf.IndexedSlices(corrected * new_first / (tf.sqrt(new_second) + self.epsilon), rows))
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -42,6 +43,6 @@ def encoder(name: str, sha256: str | None, cache: Path) -> None:
     """
     from trainers.bert.fetch import fetch_encoder
 
-    with download_bar() as progress:
+    with download_bar(sys.stderr) as progress:
         fetch_encoder(name, cache, os.environ, click.echo, sha256, progress)
     click.echo(f"now: newsdesk run --model bert --set bert.encoder={shlex.quote(shown(name))}")

@@ -42,17 +42,21 @@ def command(
     config = _configure(preset, model, settings)
     source = find_source(_data_directory(config, data, cache.expanduser()))
     place = open_workspace(workspace)
-    prepared = _prepare(config, cache, sys.stderr if as_json else sys.stdout)
     silence_warnings()
     log = place.logs / "run.log"
-    with quiet(log) as (out, err), Progress(err if as_json else out) as progress:
-        progress.line(f"preset {config.preset}, model {config.model}, data {source.directory}")
-        progress.line(f"log {log}")
-        from components.tracking import choose_store
-        from pipeline.run import Request, execute, new_run_id
+    with quiet(log) as (out, err):
+        screen = err if as_json else out
+        prepared = _prepare(config, cache, screen)
+        with Progress(screen) as progress:
+            progress.line(f"preset {config.preset}, model {config.model}, data {source.directory}")
+            progress.line(f"log {log}")
+            from components.tracking import choose_store
+            from pipeline.run import Request, execute, new_run_id
 
-        store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
-        result = execute(Request(config, source, place, store, prepared, not no_cache), new_run_id(), progress.update)
+            store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
+            result = execute(
+                Request(config, source, place, store, prepared, not no_cache), new_run_id(), progress.update
+            )
         if as_json:
             click.echo(result.to_json(), file=out)
     if not as_json:
@@ -79,14 +83,13 @@ def _configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Co
     return override(make_config(preset), assignments)
 
 
-def _prepare(config: "Config", cache: Path, stream: IO[str]) -> dict[str, Any]:
+def _prepare(config: "Config", cache: Path, screen: IO[str]) -> dict[str, Any]:
     from pipeline.cli.download_bar import download_bar
     from pipeline.families import FAMILIES, Downloads
 
-    with download_bar() as progress:
-        return FAMILIES[config.model].prepare(
-            config, Downloads(cache, os.environ, lambda line: click.echo(line, file=stream), progress)
-        )
+    with download_bar(screen) as progress:
+        downloads = Downloads(cache, os.environ, lambda line: click.echo(line, file=screen), progress)
+        return FAMILIES[config.model].prepare(config, downloads)
 
 
 def _data_directory(config: "Config", data: Path | None, cache: Path) -> Path:
