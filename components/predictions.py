@@ -85,7 +85,7 @@ def score(model_dir: Path, examples_uri: str, split: str) -> Predictions:
     if not rows:
         raise BadInputError(f"the {split} split at {examples_uri} holds no rows: run newsdesk on data that has some")
     texts = [text for text, _ in rows]
-    _log.info("%s rows to %s", f"{len(rows):,}", model_dir)
+    _log.info("scoring %s rows with %s", f"{len(rows):,}", model_dir)
     # A signature lives only as long as its model.
     model = _load_model(model_dir)
     serve = model.signatures[features.EXAMPLES_SIGNATURE]

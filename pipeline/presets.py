@@ -18,7 +18,7 @@ def sample() -> Config:
         preset="sample",
         text=TextConfig(vocab_size=6_000),
         transformer=TransformerConfig(epochs=12, batch_size=16, wide_buckets=20_000),
-        bert=BertConfig(epochs=3, batch_size=16),
+        bert=BertConfig(epochs=3),
         floors=Floors(accuracy=0.7, macro_f1=0.7, worst_class_f1=0.6, calibration_error=0.25),
     )
 

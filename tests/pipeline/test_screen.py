@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli import screen
 from pipeline.cli.screen import Progress, quiet, silence_warnings
 from pipeline.nodes import CACHED, FAILED, RAN, RUNNING, SKIPPED, WAITING, NodeRun
 
@@ -190,6 +191,134 @@ def test_on_a_terminal_the_last_table_shows_every_node() -> None:
     ]
     assert "preset sample" in stream.getvalue()
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+
+
+def shown_on(stream: Terminal) -> list[str]:
+    """Returns the lines that a terminal shows after all that was written to it."""
+    lines, row, column = [""], 0, 0
+    for code, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z]|[\r\n])|([^\x1b\r\n]+)", stream.getvalue()):
+        if code == "\n":
+            row, column = row + 1, 0
+            lines.extend([""] * (row + 1 - len(lines)))
+        elif code == "\r":
+            column = 0
+        elif code.endswith("A"):
+            row -= int(code[2:-1])
+        elif code == "\x1b[2K":
+            lines[row] = ""
+        elif text:
+            lines[row] = lines[row][:column].ljust(column) + text + lines[row][column + len(text) :]
+            column += len(text)
+        else:
+            assert code[-1] in "mhl", f"a code that this terminal does not know: {code!r}"
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def test_on_a_terminal_a_passing_line_is_replaced_by_the_next() -> None:
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.update([NodeRun("Trainer", RUNNING)])
+        before = shown_on(stream)
+        for share in ("10%", "20% and more", "30%"):
+            progress.passing(f"  epoch 1: {share}")
+            assert shown_on(stream) == [*before, f"  epoch 1: {share}"]
+
+
+def test_on_a_terminal_a_passing_line_goes_when_a_node_changes() -> None:
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.update([NodeRun("Trainer", RUNNING)])
+        progress.passing("  epoch 1: 10%")
+        progress.update([NodeRun("Trainer", RAN, 1.5, 300.0)])
+        assert "epoch" not in "".join(shown_on(stream))
+    final = shown_on(stream)
+    assert [line.split()[0] for line in final] == ["node", "Trainer"]
+    assert final[1].split() == ["Trainer", "done", "1.5", "300"]
+
+
+def test_on_a_terminal_a_line_stays_above_the_table_while_others_pass() -> None:
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.update([NodeRun("Trainer", RUNNING)])
+        below = shown_on(stream)
+        progress.passing("  epoch 1: 10%")
+        progress.line("  epoch 1: loss 0.5")
+        assert shown_on(stream) == ["  epoch 1: loss 0.5", *below, "  epoch 1: 10%"]
+        progress.passing("  epoch 2: 10%")
+        progress.line("  epoch 2: loss 0.4")
+        assert shown_on(stream) == ["  epoch 1: loss 0.5", "  epoch 2: loss 0.4", *below, "  epoch 2: 10%"]
+        progress.update([NodeRun("Trainer", RUNNING)])
+        assert shown_on(stream) == ["  epoch 1: loss 0.5", "  epoch 2: loss 0.4", *below]
+
+
+def test_on_a_terminal_a_passing_line_is_one_line_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.passing(f"[red]{'long ' * 40}[/red]")
+        assert shown_on(stream)[-1] == "[red]" + ("long " * 7).rstrip()
+        progress.passing("short")
+        assert "long" not in "".join(shown_on(stream))
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 500.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(screen, "time", clock)
+    return clock
+
+
+def test_without_a_terminal_passing_lines_come_once_a_minute(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        for second in range(0, 200, 4):
+            clock.now = 500.0 + second
+            progress.passing(f"second {second} of [200]")
+    assert stream.getvalue().splitlines() == [f"second {second} of [200]" for second in (60, 120, 180)]
+
+
+def test_without_a_terminal_a_run_of_less_than_a_minute_shows_no_passing_line(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        for _ in range(59):
+            clock.now += 1
+            progress.passing("10%")
+    assert stream.getvalue() == ""
+
+
+def test_without_a_terminal_other_lines_neither_wait_nor_count(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        for second in range(1, 62):
+            clock.now += 1
+            progress.line(f"line {second}")
+            progress.update([NodeRun("ExampleGen", RAN, 1.0), NodeRun("Trainer", RUNNING)])
+            progress.passing(f"passing {second}")
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == ["line 1", "ExampleGen        done        1.0 s"]
+    assert lines[2:] == [*(f"line {second}" for second in range(2, 61)), "passing 60", "line 61"]
+
+
+def test_messages_marked_as_passing_pass_and_others_do_not() -> None:
+    stream = Terminal()
+    logger = logging.getLogger("newsdesk.trainer")
+    with Progress(stream):
+        logger.info("epoch 1: 10%", extra={"passing": True})
+        logger.info("epoch 1: loss 0.5")
+        logger.info("epoch 2: 20%", extra={"passing": True})
+        shown = shown_on(stream)
+    assert (shown[0], shown[-1]) == ("  epoch 1: loss 0.5", "  epoch 2: 20%")
+    assert "10%" not in "".join(shown)
 
 
 def test_on_a_terminal_a_line_above_the_table_leaves_no_raw_markup() -> None:

@@ -22,7 +22,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.transform import preprocessing_fn
 from serving.models import LoadedModel
-from trainers.export import export
+from trainers.export import Classifier, export
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.model import build
 from trainers.transformer.run import run_fn
@@ -163,8 +163,79 @@ def test_exported_answers_are_those_of_the_model_in_memory(world: World, classif
     np.testing.assert_allclose(classify(TEXTS)["probabilities"], expected, atol=1e-6)
 
 
-def test_no_texts_give_no_answers(classify: Signature) -> None:
-    check_answers(classify([]), 0)
+def make_many() -> list[str]:
+    """Returns 200 texts from no word at all to more than count."""
+    rng = np.random.default_rng(0)
+    words = " ".join(TOPICS).split()
+    return [" ".join(rng.choice(words, size)) for size in rng.integers(0, MAX_TOKENS + 3, 200)]
+
+
+MANY = make_many()
+
+
+@pytest.fixture(scope="module")
+def alone(classify: Signature) -> list[np.ndarray]:
+    """The probabilities that each of ``MANY`` texts gets alone."""
+    return [classify([text])["probabilities"][0] for text in MANY]
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128, 200])
+def test_many_texts_get_the_answers_that_they_get_alone(
+    classify: Signature, alone: list[np.ndarray], count: int
+) -> None:
+    answers = classify(MANY[:count])
+    check_answers(answers, count)
+    np.testing.assert_allclose(answers["probabilities"], np.reshape(alone[:count], (count, len(CLASSES))), atol=1e-5)
+
+
+def test_answers_keep_the_order_of_their_texts(classify: Signature, alone: list[np.ndarray]) -> None:
+    order = np.random.default_rng(0).permutation(len(MANY))
+    answers = classify([MANY[number] for number in order])["probabilities"]
+    np.testing.assert_allclose(answers, np.array(alone)[order], atol=1e-5)
+    assert len({tuple(answer.round(4)) for answer in alone}) > 50, "texts that cannot be told apart show no order"
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 130])
+def test_empty_texts_all_get_the_same_answer(classify: Signature, count: int) -> None:
+    answers = classify([""] * count)
+    check_answers(answers, count)
+    np.testing.assert_allclose(
+        answers["probabilities"], np.tile(classify([""])["probabilities"], (count, 1)), atol=1e-6
+    )
+
+
+def chunk_shapes(lengths: list[int]) -> tuple[list[int], list[int]]:
+    """Returns, for texts of the given lengths, how many texts were in the same chunk and how wide it was."""
+
+    def transform(inputs: dict[str, tf.Tensor]) -> dict[str, tf.SparseTensor]:
+        tokens = tf.strings.to_number(tf.strings.split(inputs["text"][:, 0]), tf.int64)
+        return {"token_ids": tokens.to_sparse()}
+
+    def model(ids: tf.Tensor, training: bool) -> tf.Tensor:
+        rows, width = tf.unstack(tf.cast(tf.shape(ids), tf.float32))
+        return tf.tile(tf.math.log([[rows, width, 1.0]]), [tf.shape(ids)[0], 1])
+
+    classifier = Classifier(model, transform, ("rows", "width", "one"))
+    texts = tf.constant([" ".join(["3"] * length) for length in lengths])
+    shares = classifier.classify(texts)["probabilities"].numpy()
+    rows, widths = np.rint(shares[:, :2] / shares[:, 2:]).astype(int).T.tolist()
+    return rows, widths
+
+
+def test_a_chunk_is_as_wide_as_its_own_longest_text() -> None:
+    lengths = [1, 9] * 64 + [40]
+    assert chunk_shapes(lengths) == ([64] * 128 + [1], lengths)
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_a_chunk_has_64_texts_of_similar_length(count: int) -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, count)
+    rows, widths = chunk_shapes(lengths.tolist())
+    in_order = np.sort(lengths).tolist()
+    chunks = [in_order[start : start + 64] for start in range(0, count, 64)]
+    assert sorted(rows) == sorted(len(chunk) for chunk in chunks for _ in chunk)
+    assert sorted(widths) == [chunk[-1] for chunk in chunks for _ in chunk]
+    assert np.all(widths >= lengths)
 
 
 def test_classes_file_lies_beside_the_model(world: World) -> None:
@@ -261,7 +332,7 @@ def test_run_fn_trains_and_exports(world: World, tmp_path: Path) -> None:
             eval_files=patterns,
             transform_graph_path=world.transform_graph,
             serving_model_dir=str(tmp_path / "model" / "Format-Serving"),
-            model_run_dir=str(tmp_path / "model_run"),
+            model_run_dir=str(tmp_path / "Trainer" / "model_run" / "3"),
             custom_config={
                 "model": config.model_dump(),
                 "vocab_size": VOCAB,
@@ -271,7 +342,8 @@ def test_run_fn_trains_and_exports(world: World, tmp_path: Path) -> None:
         )
     )
 
-    history = json.loads((tmp_path / "model_run" / "history.json").read_text(encoding="utf-8"))
+    assert list((tmp_path / "Trainer" / "checkpoints").iterdir()) == []
+    history = json.loads((tmp_path / "Trainer" / "model_run" / "3" / "history.json").read_text(encoding="utf-8"))
     assert (len(history["epochs"]), history["steps"]) == (3, 24)
     assert history["epochs"][-1]["eval_accuracy"] == 15 / 16, "not the eval split, which has one wrong label"
     loaded = LoadedModel(tmp_path / "model" / "Format-Serving")

@@ -1,6 +1,7 @@
 """Fitting: it learns, repeats itself, keeps the best epoch and stops when it diverges."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 import tf_keras
 
 from trainers import fit as fitting
+from trainers import progress
 from trainers.config import FitConfig
 from trainers.fit import History, TrainingDivergedError, evaluate, fit
-from trainers.input import Rows
+from trainers.input import Rows, Vectors
 from trainers.optimizer import LazyAdamW
+from trainers.progress import Meter
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.model import TABLES, build
 
@@ -168,20 +171,98 @@ def test_label_smoothing_enters_the_training_loss_only(smoothing: float) -> None
     assert (smoothed != pytest.approx(plain, rel=1e-2)) == (smoothing > 0)
 
 
-def test_rate_reaches_its_end_with_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def optimizers(monkeypatch: pytest.MonkeyPatch) -> list[LazyAdamW]:
+    """Collects the optimizers of all fits."""
     made: list[LazyAdamW] = []
+    make_optimizer = fitting.make_optimizer
 
     def keep(*arguments: Any) -> LazyAdamW:
-        made.append(fitting_make_optimizer(*arguments))
-        return made[0]
+        made.append(make_optimizer(*arguments))
+        return made[-1]
 
-    fitting_make_optimizer = fitting.make_optimizer
     monkeypatch.setattr(fitting, "make_optimizer", keep)
+    return made
+
+
+def test_rate_rises_and_falls_by_batches(optimizers: list[LazyAdamW], monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Watch(Meter):
+        def add(self, rows: int, note: str = "") -> None:
+            rates.append(float(optimizers[0].learning_rate))
+
+    monkeypatch.setattr(fitting, "Meter", Watch)
     config = make_config(epochs=2, batch_size=8, learning_rate=0.04, warmup_fraction=0.34)
     history = fit(make_model(), config, make_rows(20, seed=1), make_rows(8, seed=2))
     assert history.steps == 6
-    assert int(made[0].iterations) == 6
-    assert float(made[0].learning_rate) == pytest.approx(0.04 / 4)
+    assert int(optimizers[0].iterations) == 6
+    assert rates == pytest.approx([0.02, 0.04, 0.04, 0.03, 0.02, 0.01])
+
+
+def test_only_the_given_variables_are_trained(optimizers: list[LazyAdamW]) -> None:
+    model = make_model()
+    table, *head = model.trainable_variables
+    before = model.get_weights()
+    history = fit(model, make_config(), make_rows(20, seed=1), make_rows(8, seed=2), variables=head)
+    np.testing.assert_array_equal(table, before[0])
+    for variable, old in zip(head, before[1:], strict=True):
+        assert not np.array_equal(variable, old)
+    assert len(optimizers[0].variables) == 1 + 2 * len(head)
+    assert history.parameters == VOCAB * 3 + 3 * CLASSES + CLASSES
+
+
+def test_given_variables_learn_what_they_learn_where_the_others_are_frozen() -> None:
+    chosen, frozen = make_model(), make_model()
+    frozen.layers[1].trainable = False
+    rows, held_out = make_rows(20, seed=1), make_rows(8, seed=2)
+    history = fit(chosen, make_config(), rows, held_out, variables=chosen.trainable_variables[1:])
+    assert losses(history) == losses(fit(frozen, make_config(), rows, held_out))
+
+
+def test_vectors_are_learned_like_rows() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(40, dtype=np.int32) % CLASSES
+    vectors = Vectors(rng.normal(3.0 * labels[:, np.newaxis], 0.1, (40, 3)).astype(np.float32), labels)
+    tf_keras.utils.set_random_seed(0)
+    inputs = tf_keras.Input((3,))
+    head = tf_keras.Model(inputs, tf_keras.layers.Dense(CLASSES)(inputs))
+    history = fit(head, make_config(epochs=5, learning_rate=0.2), vectors, vectors)
+    assert history.epochs[-1].eval_accuracy == 1.0
+    assert evaluate(head, vectors) == pytest.approx((history.epochs[-1].eval_loss, 1.0))
+
+
+def test_progress_passes_and_results_of_epochs_stay(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "_INTERVAL", 0.0)
+    caplog.set_level(logging.INFO, "newsdesk.trainer")
+    history = fit(make_model(), make_config(), make_rows(56, seed=1), make_rows(8, seed=2))
+    passing = [record.getMessage() for record in caplog.records if getattr(record, "passing", False)]
+    staying = [record.getMessage() for record in caplog.records if not getattr(record, "passing", False)]
+    assert [message.partition(", ")[0] for message in passing] == [
+        f"epoch {epoch} of 2: {share}" for epoch in (1, 2) for share in ("86%", "100%")
+    ]
+    assert f", loss {history.epochs[1].loss:.3f}, " in passing[-1]
+    assert [message.partition(",")[0] for message in staying] == [
+        f"epoch {epoch.epoch} of 2: loss {epoch.loss:.4f}" for epoch in history.epochs
+    ]
+
+
+def test_time_left_is_that_of_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    meters: list[list[Any]] = []
+
+    class Watch(Meter):
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            meters.append([*arguments, 0])
+
+        def add(self, rows: int, note: str = "") -> None:
+            meters[-1][-1] += rows
+
+    monkeypatch.setattr(fitting, "Meter", Watch)
+    fit(make_model(), make_config(epochs=3), make_rows(20, seed=1), make_rows(8, seed=2))
+    assert meters == [["epoch 1 of 3", 20, 40, 20], ["epoch 2 of 3", 20, 20, 20], ["epoch 3 of 3", 20, 0, 20]]
 
 
 def test_history_is_saved_as_json(tmp_path: Path) -> None:

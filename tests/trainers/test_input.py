@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from trainers import input as rows_input
-from trainers.input import Rows, length_batches, pad, read_rows, split_pattern, to_dataset
+from trainers.input import Rows, Split, Vectors, length_batches, pad, read_rows, split_pattern, to_dataset
 
 Row = tuple[list[int], int]
 WriteRows = Callable[[str, list[Row]], Path]
@@ -18,6 +18,17 @@ def make_rows(lengths: list[int]) -> Rows:
     """Returns rows of the given lengths whose ids count up from 2 and whose labels are their row numbers."""
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Rows(np.arange(2, 2 + starts[-1], dtype=np.int32), starts, np.arange(len(lengths), dtype=np.int32))
+
+
+def make_vectors(count: int) -> Vectors:
+    """Returns vectors that count up by row and whose labels are their row numbers."""
+    return Vectors(np.arange(2 * count, dtype=np.float32).reshape(count, 2), np.arange(count, dtype=np.int32))
+
+
+SPLITS: dict[str, Split] = {
+    "rows": make_rows(np.random.default_rng(0).integers(1, 9, 30).tolist()),
+    "vectors": make_vectors(30),
+}
 
 
 def padding_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
@@ -158,6 +169,63 @@ def test_pad_of_empty_texts_is_one_wide() -> None:
     ids, labels = pad(make_rows([0, 3, 0]), np.array([0, 2]))
     assert ids.tolist() == [[0], [0]]
     assert labels.tolist() == [0, 2]
+
+
+def test_vectors_come_in_their_order() -> None:
+    batches = [(values.tolist(), labels.tolist()) for values, labels in make_vectors(5).batches(2)]
+    assert batches == [
+        ([[0.0, 1.0], [2.0, 3.0]], [0, 1]),
+        ([[4.0, 5.0], [6.0, 7.0]], [2, 3]),
+        ([[8.0, 9.0]], [4]),
+    ]
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 4), (8, 4), (50, 8), (7, 1)])
+def test_shuffled_vectors_hold_every_row_once(count: int, batch_size: int) -> None:
+    batches = list(make_vectors(count).batches(batch_size, np.random.default_rng(3)))
+    sizes = [len(labels) for _, labels in batches]
+    assert sizes == [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
+    labels = np.concatenate([labels for _, labels in batches])
+    assert sorted(labels.tolist()) == list(range(count))
+    np.testing.assert_array_equal(np.concatenate([values for values, _ in batches]), make_vectors(count).values[labels])
+    assert [(values.dtype, labels.dtype) for values, labels in batches] == [(np.float32, np.int32)] * len(sizes)
+
+
+def test_vectors_are_shuffled_anew_on_every_pass_and_repeat_by_seed() -> None:
+    def passes(seed: int) -> list[list[int]]:
+        rng = np.random.default_rng(seed)
+        return [np.concatenate([labels for _, labels in make_vectors(32).batches(8, rng)]).tolist() for _ in range(3)]
+
+    first, second, third = passes(5)
+    assert list(range(32)) != first != second != third
+    assert passes(5) == [first, second, third]
+    assert passes(6) != [first, second, third]
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+def test_to_dataset_gives_what_the_split_gives(split: Split) -> None:
+    dataset = to_dataset(split, 8, seed=4)
+    rng = np.random.default_rng(4)
+    for _ in range(2):
+        for (inputs, labels), (own_inputs, own_labels) in zip(dataset, split.batches(8, rng), strict=True):
+            np.testing.assert_array_equal(inputs, own_inputs)
+            np.testing.assert_array_equal(labels, own_labels)
+    assert dataset.element_spec == (split.spec, tf.TensorSpec([None], tf.int32))
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+def test_to_dataset_goes_on_where_an_uninterrupted_one_would_be(split: Split) -> None:
+    dataset = to_dataset(split, 8, seed=0)
+    first, second, third = (labels_by_batch(dataset) for _ in range(3))
+    assert first != second != third != first
+    resumed = to_dataset(split, 8, seed=0, skip_epochs=1)
+    assert [labels_by_batch(resumed) for _ in range(2)] == [second, third]
+    assert labels_by_batch(to_dataset(split, 8, seed=0, skip_epochs=2)) == third
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
+def test_skipped_epochs_change_nothing_without_a_seed(split: Split) -> None:
+    assert labels_by_batch(to_dataset(split, 4, skip_epochs=2)) == labels_by_batch(to_dataset(split, 4))
 
 
 @pytest.mark.parametrize(("rows", "batch_size", "batches"), [(1, 4, 1), (8, 4, 2), (9, 4, 3), (3, 1, 3)])

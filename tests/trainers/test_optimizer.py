@@ -1,6 +1,7 @@
 """Lazy AdamW against AdamW, the schedule's exact rates, and what weight decay reaches."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,31 +28,72 @@ def state(optimizer: tf_keras.optimizers.Optimizer, variable: tf.Variable) -> li
     return [tensor.numpy() for tensor in (variable, optimizer._momentums[slot], optimizer._velocities[slot])]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"weight_decay": 0.0}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "global_clipnorm": 0.5, "beta_1": 0.8}],
-)
-def test_dense_gradients_are_plain_adamw(settings: dict[str, float]) -> None:
+RATES = {"schedule": WarmupLinearDecay(0.1, 2, 6), "constant": 0.05}
+SETTINGS: dict[str, dict[str, float]] = {
+    "plain": {},
+    "clipped": {"global_clipnorm": 0.5},
+    "beta_1": {"beta_1": 0.5},
+    "beta_2": {"beta_2": 0.8},
+    "epsilon": {"epsilon": 0.3},
+}
+
+
+def make_both(**settings: Any) -> tuple[LazyAdamW, tf_keras.optimizers.AdamW]:
+    """Returns the optimizer and its reference with equal settings; biases take no decay."""
+    lazy = LazyAdamW(jit_compile=False, **settings)
+    plain = tf_keras.optimizers.AdamW(jit_compile=False, **settings)
+    for optimizer in (lazy, plain):
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return lazy, plain
+
+
+def test_settings_make_a_difference() -> None:
+    results = []
+    for settings in SETTINGS.values():
+        variable = tf.Variable(START)
+        plain = tf_keras.optimizers.AdamW(learning_rate=0.05, weight_decay=0.0, jit_compile=False, **settings)
+        for scale in (3.0, -1.0):
+            plain.apply_gradients([(tf.constant(scale * START), variable)])
+        results.append(variable.numpy())
+    for number, result in enumerate(results):
+        assert not any(np.allclose(result, other, rtol=1e-3) for other in results[:number])
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_dense_gradients_are_plain_adamw(settings: dict[str, float], rate: float | WarmupLinearDecay) -> None:
     rng = np.random.default_rng(0)
-    ours, theirs = tf.Variable(START), tf.Variable(START)
-    schedule = WarmupLinearDecay(0.1, 2, 6)
-    lazy = LazyAdamW(learning_rate=schedule, jit_compile=False, **settings)
-    plain = tf_keras.optimizers.AdamW(learning_rate=schedule, jit_compile=False, **settings)
+    starts = {"layer/kernel": START, "layer/bias": START[:, 0]}
+    ours, theirs = ([tf.Variable(start, name=name) for name, start in starts.items()] for _ in range(2))
+    lazy, plain = make_both(learning_rate=rate, weight_decay=0.3, **settings)
+    lazy.build(ours)
+    traced = tf.function(lambda gradients: lazy.apply_gradients(zip(gradients, ours, strict=True)), autograph=False)
     for _ in range(5):
-        gradient = tf.constant(rng.normal(size=START.shape), tf.float32)
-        lazy.apply_gradients([(gradient, ours)])
-        plain.apply_gradients([(gradient, theirs)])
-    for mine, reference in zip(state(lazy, ours), state(plain, theirs), strict=True):
-        np.testing.assert_array_equal(mine, reference)
-    assert not np.allclose(ours, START)
+        gradients = [tf.constant(rng.normal(size=start.shape), tf.float32) for start in starts.values()]
+        traced(gradients)
+        plain.apply_gradients(zip(gradients, theirs, strict=True))
+    for mine, reference, start in zip(ours, theirs, starts.values(), strict=True):
+        for one, other in zip(state(lazy, mine), state(plain, reference), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+        assert not np.allclose(mine, start, rtol=0.01)
+    assert int(lazy.iterations) == 5
 
 
-def test_rows_in_every_batch_are_plain_adamw() -> None:
+def test_decay_reaches_kernels_and_not_biases() -> None:
+    kernel, bias = tf.Variable(START, name="kernel"), tf.Variable(START, name="bias")
+    lazy, _ = make_both(learning_rate=0.1, weight_decay=0.5)
+    for _ in range(3):
+        lazy.apply_gradients([(tf.zeros_like(variable), variable) for variable in (kernel, bias)])
+    np.testing.assert_allclose(kernel, START * 0.95**3, rtol=1e-6)
+    np.testing.assert_array_equal(bias, START)
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_rows_in_every_batch_are_plain_adamw(settings: dict[str, float], rate: float | WarmupLinearDecay) -> None:
     rng = np.random.default_rng(0)
     ours, theirs = tf.Variable(START), tf.Variable(START)
-    schedule = WarmupLinearDecay(0.1, 2, 6)
-    lazy = LazyAdamW(learning_rate=schedule, weight_decay=0.0, jit_compile=False)
-    plain = tf_keras.optimizers.AdamW(learning_rate=schedule, weight_decay=0.0, jit_compile=False)
+    lazy, plain = make_both(learning_rate=rate, weight_decay=0.0, **settings)
     for _ in range(5):
         dense = np.zeros_like(START)
         dense[[2, 0]] = rng.normal(size=(2, 2))

@@ -12,18 +12,18 @@ class BertConfig(FitConfig):
     """Rates are probabilities; the encoder's own dropout is part of its graph."""
 
     epochs: int = Field(2, ge=1, description="passes over the train split")
-    batch_size: int = Field(32, ge=1, description="rows per gradient step")
+    batch_size: int = Field(16, ge=1, description="rows per gradient step")
     learning_rate: float = Field(1e-4, gt=0, description="peak rate, reached at the end of warm-up")
     encoder: str = Field("minilm-l6", min_length=1, description="a name, a TF-Hub handle or a directory")
     train: Literal["frozen", "top", "full"] = Field("top", description="which weights learn beside the head")
-    top_layers: int = Field(6, ge=1, description="layers that learn where train=top, counted from the last")
+    top_layers: int = Field(4, ge=1, description="layers that learn where train=top, counted from the last")
     pooling: Literal["mean", "pooled"] = Field("mean", description="mean of the last layer, or pooled_output")
     max_tokens: int = Field(128, ge=3, description="word pieces kept per text, [CLS] and [SEP] included")
     clean: bool = Field(False, description="entities resolved and markup dropped before texts are split")
     lower_case: bool | None = Field(None, description="None for what the encoder says of itself")
     hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the softmax, and before the hidden layer")
-    encoder_dropout: bool = Field(True, description="whether the encoder's own dropout is on in training")
+    encoder_dropout: bool = Field(False, description="whether the encoder's own dropout is on in training")
     head_epochs: int = Field(20, ge=1, description="where train=frozen: passes over the encoded rows, nearly free")
     head_learning_rate: float = Field(2e-3, gt=0, description="where train=frozen")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

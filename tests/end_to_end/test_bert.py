@@ -1,0 +1,195 @@
+"""Whole runs of the BERT family on the tiny world, with a tiny checkpoint and sockets blocked."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from tiny_bert import VOCABULARY, write_checkpoint, write_vocabulary
+
+pytestmark = pytest.mark.e2e
+
+AHEAD = {"ExampleGen", "ImportSchema", "StatisticsGen", "ExampleValidator", "DataGate"}
+BEHIND = {"Trainer", "Evaluator", "ModelGate", "Pusher"}
+NODES = AHEAD | {"Transform"} | BEHIND
+TINY_BERT = {
+    "bert.train": "top",
+    "bert.top_layers": "2",
+    "bert.max_tokens": "24",
+    "bert.epochs": "4",
+    "bert.batch_size": "16",
+    "bert.learning_rate": "0.03",
+    "bert.encoder_dropout": "false",
+    "bert.precision": "float32",
+}
+
+# Local sockets stay: the launcher watches executions over one. Anything beyond this machine raises.
+BLOCK_SOCKETS = """
+import socket
+connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
+LOCAL = (None, "", "localhost", "127.0.0.1", "::1")
+def check(host):
+    if host not in LOCAL:
+        raise RuntimeError(f"network blocked: {host}")
+def connect_locally(self, address):
+    if self.family != socket.AF_UNIX:
+        check(address[0])
+    return connect(self, address)
+def resolve_locally(host, *rest, **more):
+    check(host)
+    return getaddrinfo(host, *rest, **more)
+socket.socket.connect, socket.getaddrinfo = connect_locally, resolve_locally
+"""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where everything is, and how it is run again: ``world.run(encoder=None, **settings)``."""
+
+    root: Path
+    encoder: Path
+    first: Any
+    run: Callable[..., Any]
+
+    @property
+    def workspace(self) -> Path:
+        return self.root / "ws"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, run_tiny: Any, tiny_world: Any) -> World:
+    """One run that pushed a model; the tests below run again in its workspace."""
+    root = tmp_path_factory.mktemp("bert")
+    data = tiny_world(root / "data")
+    checkpoint = write_checkpoint(root / "encoder")
+
+    def run(encoder: str | Path = checkpoint, **settings: str) -> Any:
+        named = {f"bert.{key}": value for key, value in settings.items()}
+        return run_tiny(
+            data,
+            root / "ws",
+            *("--model", "bert", "--cache", root / "cache"),
+            settings=TINY_BERT | {"bert.encoder": str(encoder)} | named,
+            prelude=BLOCK_SOCKETS,
+        )
+
+    first = run()
+    assert first.code == 0, first.err
+    return World(root, checkpoint, first, run)
+
+
+def ran(finished: Any) -> set[str]:
+    """Returns the nodes that ran; all others were answered from the cache."""
+    assert finished.code == 0, finished.err
+    states = finished.states()
+    assert set(states) == NODES
+    assert set(states.values()) <= {"ran", "cached"}
+    return {node for node, state in states.items() if state == "ran"}
+
+
+def tree(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*")}
+
+
+def test_a_tiny_encoder_is_trained_and_pushed(world: World) -> None:
+    result = world.first.result
+    assert ran(world.first) == NODES
+    assert (result["status"], result["model_family"], result["model_version"]) == ("pushed", "bert", "1")
+    assert result["metrics"]["accuracy"] > 0.9
+    assert Path(result["model_dir"]) == world.workspace / "serving" / "ag_news" / "1"
+    classes = Path(result["model_dir"]) / "assets.extra" / "classes.txt"
+    assert classes.read_text().splitlines() == ["World", "Sports", "Business", "Sci/Tech"]
+
+
+def test_the_run_remembers_its_encoder(world: World) -> None:
+    client = MlflowClient(f"sqlite:///{world.workspace}/mlflow.db")
+    run = client.get_run(world.first.result["mlflow_run_id"])
+    assert run.data.params["bert.encoder"] == run.data.tags["prepared.name"] == str(world.encoder)
+    assert run.data.tags["prepared.precision"] == "float32"
+    assert len(run.data.tags["prepared.digest"]) == 64
+    assert len(client.get_metric_history(run.info.run_id, "train/eval_accuracy")) == 4
+
+
+def test_predict_answers(world: World, newsdesk: Any) -> None:
+    done = newsdesk("predict", "--json", "--workspace", world.workspace, "The coach and the striker", "", "😀" * 50)
+    assert done.code == 0, done.err
+    answers = json.loads(done.out)
+    assert (answers[0]["label"], answers[0]["label_id"]) == ("Sports", 1)
+    for answer in answers:
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_second_run_is_answered_from_the_cache(world: World) -> None:
+    before = tree(world.root / "cache")
+    again = world.run()
+    assert ran(again) == set()
+    assert again.result["model_version"] == "1"
+    assert again.result["metrics"] == world.first.result["metrics"]
+    assert tree(world.root / "cache") == before
+    assert "converting" in world.first.err
+    assert "converting" not in again.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"top_layers": "1"}, BEHIND),
+        ({"dropout": "0.2"}, BEHIND),
+        ({"max_tokens": "20"}, BEHIND | {"Transform"}),
+        ({"clean": "true"}, BEHIND | {"Transform"}),
+    ],
+    ids=lambda item: next(iter(item)) if isinstance(item, dict) else "",
+)
+def test_a_setting_reruns_what_it_concerns(world: World, settings: dict[str, str], expected: set[str]) -> None:
+    assert ran(world.run(**settings)) == expected
+
+
+def test_other_weights_leave_the_texts_alone(world: World) -> None:
+    write_checkpoint(world.encoder, seed=1)
+    try:
+        again = world.run()
+    finally:
+        write_checkpoint(world.encoder)
+    assert ran(again) == BEHIND
+
+
+@pytest.mark.parametrize(
+    ("spoil", "settings", "words"),
+    [
+        (None, {"encoder": "minilm-l7"}, ("'minilm-l7'", "bert.encoder")),
+        (
+            None,
+            {"encoder": "http://127.0.0.1:9/tiny/1"},
+            ("newsdesk fetch encoder", "NEWSDESK_CACHE", "TFHUB_CACHE_DIR"),
+        ),
+        (None, {"top_layers": "3"}, ("bert.top_layers is 3", "2 layers")),
+        (None, {"max_tokens": "33"}, ("bert.max_tokens is 33", "32 positions")),
+        (None, {"lower_case": "false"}, ("vocab.txt", "bert.lower_case=true")),
+        (None, {"train": "most"}, ("bert.train", "'most'")),
+        (lambda place: (place / "config.json").unlink(), {}, ("holds no encoder",)),
+        (lambda place: (place / "vocab.txt").unlink(), {}, ("has no vocab.txt",)),
+        (lambda place: write_vocabulary(place / "vocab.txt", VOCABULARY[:-1]), {}, ("39 pieces", "40 rows")),
+        (lambda place: write_checkpoint(place, hidden_act="silu"), {}, ("hidden_act", "'silu'")),
+        (lambda place: (place / "model.safetensors").write_bytes(b"\x08"), {}, ("model.safetensors", "truncated")),
+    ],
+    ids=["name", "handle", "layers", "positions", "casing", "mode", "config", "vocab", "short_vocab", "act", "weights"],
+)
+def test_an_encoder_that_cannot_be_used_stops_the_run_before_it_starts(
+    world: World, tmp_path: Path, spoil: Callable[[Path], Any] | None, settings: dict[str, str], words: tuple[str, ...]
+) -> None:
+    encoder = write_checkpoint(tmp_path / "encoder")
+    if spoil:
+        spoil(encoder)
+    before = tree(world.workspace)
+    done = world.run(**({"encoder": encoder} | settings))
+    assert done.code == 2
+    assert done.out == ""
+    said = done.err.splitlines()
+    assert "Traceback" not in done.err
+    assert [line for line in said if line.startswith("newsdesk: ")] == said[-1:]
+    for word in words:
+        assert word in said[-1]
+    assert tree(world.workspace) == before
