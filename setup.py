@@ -39,6 +39,8 @@ setup(
         "filelock>=3.16",
         "matplotlib>=3.8",
         "psutil>=5.9",
+        "pydantic>=2.7",
+        "requests>=2.32",
         "rich>=13.9",
         "safetensors>=0.5",
         "setuptools>=78.1.1,<81",

@@ -46,7 +46,7 @@ def main() -> None:
     """Runs the command line and turns this project's errors into exit codes."""
     prepare(os.environ)
     try:
-        sys.exit(cli(standalone_mode=False))
+        sys.exit(cli(prog_name="newsdesk", standalone_mode=False))
     except BadInputError as error:
         _end(f"newsdesk: {error}", 2)
     except GateRejectedError as error:

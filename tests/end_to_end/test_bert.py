@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from tiny_bert import VOCABULARY, write_checkpoint, write_vocabulary
+from tiny_bert import VOCABULARY, make_learned_tensors, write_checkpoint, write_vocabulary
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +20,7 @@ TINY_BERT = {
     "bert.top_layers": "2",
     "bert.max_tokens": "24",
     "bert.epochs": "4",
-    "bert.batch_size": "16",
+    "bert.batch_size": "8",
     "bert.learning_rate": "0.03",
     "bert.encoder_dropout": "false",
     "bert.precision": "float32",
@@ -64,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, run_tiny: Any, tiny_world: A
     """One run that pushed a model; the tests below run again in its workspace."""
     root = tmp_path_factory.mktemp("bert")
     data = tiny_world(root / "data")
-    checkpoint = write_checkpoint(root / "encoder")
+    checkpoint = write_checkpoint(root / "encoder", tensors=make_learned_tensors())
 
     def run(encoder: str | Path = checkpoint, **settings: str) -> Any:
         named = {f"bert.{key}": value for key, value in settings.items()}
@@ -148,11 +148,11 @@ def test_a_setting_reruns_what_it_concerns(world: World, settings: dict[str, str
 
 
 def test_other_weights_leave_the_texts_alone(world: World) -> None:
-    write_checkpoint(world.encoder, seed=1)
+    write_checkpoint(world.encoder, tensors=make_learned_tensors(seed=1))
     try:
         again = world.run()
     finally:
-        write_checkpoint(world.encoder)
+        write_checkpoint(world.encoder, tensors=make_learned_tensors())
     assert ran(again) == BEHIND
 
 

@@ -29,13 +29,16 @@ ARCHITECTURE: dict[str, Any] = {
     "position_embedding_type": "absolute",
 }
 
-# The words of four classes, some of them in two pieces, and what stands around them.
+# Words of the four classes, some of them in two pieces.
+TOPICS = (
+    ("minister", "treaty", "bord", "embassy", "cease", "##fire", "parliament"),
+    ("goal", "coach", "strik", "season", "penalty", "league"),
+    ("share", "profit", "market", "bank", "merg", "invest"),
+    ("soft", "##ware", "galaxy", "chip", "robot", "genome", "brows"),
+)
 VOCABULARY = (
-    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", ".", "the", "and", "report", "##s"),
-    *("minister", "treaty", "bord", "embassy", "cease", "##fire", "parliament"),
-    *("goal", "coach", "strik", "season", "penalty", "league", "##er"),
-    *("share", "profit", "market", "bank", "merg", "invest", "##or"),
-    *("soft", "##ware", "galaxy", "chip", "robot", "genome", "brows", "today"),
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", ".", "the", "and", "report", "today", "##s", "##er", "##or"),
+    *(piece for topic in TOPICS for piece in topic),
 )
 
 
@@ -77,6 +80,19 @@ def make_tensors(seed: int = 0, architecture: Mapping[str, Any] = ARCHITECTURE) 
     tensors["pooler.dense.weight"] = rng.normal(0, 0.5, (width, width))
     tensors["pooler.dense.bias"] = rng.normal(0, 0.5, width)
     return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+
+
+def make_learned_tensors(seed: int = 0) -> dict[str, np.ndarray]:
+    """Returns tensors as if they had been learned: words of one class are neighbours, and layers change little."""
+    tensors = make_tensors(seed)
+    for name, tensor in tensors.items():
+        if name.startswith("encoder.") and "LayerNorm" not in name:
+            tensor *= 0.3
+    table = tensors["embeddings.word_embeddings.weight"]
+    for number, topic in enumerate(TOPICS):
+        for piece in topic:
+            table[VOCABULARY.index(piece), 2 * number : 2 * number + 2] += 5
+    return tensors
 
 
 def write_checkpoint(

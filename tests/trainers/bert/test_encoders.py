@@ -18,11 +18,11 @@ import tensorflow as tf
 from tiny_bert import VOCABULARY, write_checkpoint, write_saved_encoder, write_vocabulary
 
 from components.errors import BadInputError
-from trainers.bert.config import BertConfig
+from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.convert import INPUTS
-from trainers.bert.encoders import Encoder, _choose_precision, prepare_encoder
+from trainers.bert.encoders import _choose_precision, prepare_encoder
 
-CASED = (*VOCABULARY[:-1], "Today")
+CASED = (*VOCABULARY[:-1], "Brows")
 QUERY = "?tf-hub-format=compressed"
 # A checkpoint's two SavedModels would take twice the time.
 FLOAT32 = {"precision": "float32", "top_layers": 2, "max_tokens": 16}

@@ -298,6 +298,18 @@ def test_a_process_that_never_ends_is_named(world: World, monkeypatch: pytest.Mo
         refused(world.fetch, str(path), "--cache")
 
 
+def test_the_lock_is_let_go_of_even_after_a_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[filelock.FileLock] = []
+    make = filelock.FileLock
+    # Kept here, so that only letting go frees them.
+    monkeypatch.setattr(filelock, "FileLock", lambda path: held.append(make(path)) or held[-1])
+    page = world.web.pages.pop(PAGE)
+    refused(world.fetch, "HTTP status 404")
+    world.web.pages[PAGE] = page
+    world.fetch()
+    assert [one.is_locked for one in held] == [False, False]
+
+
 def test_what_a_killed_process_left_is_removed(world: World) -> None:
     for left in (".tiny.0123.tmp", ".tiny.0123.tmp.old.tmp"):
         (world.cache / "encoders" / left).mkdir(parents=True)
@@ -417,6 +429,21 @@ def test_a_checksum_is_held_against_the_archive_and_nothing_else_is_kept(world: 
     world.fetch(world.handle, sha256=sha256(OTHER))
     assert (world.hub_target / "assets" / "vocab.txt").read_bytes() == b"b\n"
     assert world.hub_target.with_name(f"{world.hub_target.name}.sha256").read_text().startswith(sha256(OTHER))
+
+
+def test_a_new_model_never_stands_beside_the_checksum_of_the_old(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    world.fetch(world.handle)
+    world.offer_archive(OTHER)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        refused(lambda: world.fetch(world.handle, sha256=sha256(OTHER)), "No space left")
+    assert (world.hub_target / "assets" / "vocab.txt").read_bytes() == b"b\n"
+    world.offer_archive(ARCHIVE)
+    world.fetch(world.handle, sha256=sha256(ARCHIVE))
+    assert (world.hub_target / "assets" / "vocab.txt").read_bytes() == b"a\n"
 
 
 @pytest.mark.parametrize("checksum", ["", "abc", "g" * 64, "0" * 63, "0" * 65, "0" * 64 + "\n"])
