@@ -43,6 +43,7 @@ setup(
         "requests>=2.32",
         "rich>=13.9",
         "safetensors>=0.5",
+        "scipy>=1.12",
         "setuptools>=78.1.1,<81",
     ],
 )

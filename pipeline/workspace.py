@@ -41,6 +41,10 @@ class Workspace:
         return self.root / "quarantine"
 
     @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 _HEADER_BYTES = 8
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class Checkpoints:
-    """One file in the safetensors format: groups of arrays and a small JSON state. Written whole or not at all."""
+    """One file, whole or not there: a SHA-256, then groups of arrays and a small state in the safetensors format."""
 
     def __init__(self, directory: str, *identity: Any):
         """Names the file.
@@ -25,19 +25,21 @@ class Checkpoints:
         """
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self._directory = directory
-        self._path = f"{directory}/{digest}.safetensors"
+        self._path = f"{directory}/{digest}.checkpoint"
 
     def write(self, groups: dict[str, Sequence[np.ndarray]], state: dict[str, Any]) -> None:
         """Replaces the checkpoint."""
         tensors = {
-            f"{name}/{number:05d}": np.ascontiguousarray(array)
+            # Not ``ascontiguousarray``, which makes a vector of a number.
+            f"{name}/{number:05d}": np.asarray(array, order="C")
             for name, arrays in groups.items()
             for number, array in enumerate(arrays)
         }
+        content = save(tensors, {"state": json.dumps(state), "groups": json.dumps(list(groups))})
         tf.io.gfile.makedirs(self._directory)
         part = f"{self._path}.part"
         with tf.io.gfile.GFile(part, "wb") as file:
-            file.write(save(tensors, {"state": json.dumps(state)}))
+            file.write(hashlib.sha256(content).digest() + content)
         tf.io.gfile.rename(part, self._path, overwrite=True)
 
     def read(self) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]] | None:
@@ -50,16 +52,16 @@ class Checkpoints:
             return None
         with tf.io.gfile.GFile(self._path, "rb") as file:
             content = file.read()
-        try:
-            tensors = load(content)
-            length = int.from_bytes(content[:_HEADER_BYTES], "little")
-            state = json.loads(json.loads(content[_HEADER_BYTES : _HEADER_BYTES + length])["__metadata__"]["state"])
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise ValueError(f"checkpoint {self._path} is damaged ({error}): delete it and run again") from error
-        groups: dict[str, list[np.ndarray]] = {}
+        digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError(f"checkpoint {self._path} is damaged (its SHA-256 is another): delete it and run again")
+        tensors = load(content)
+        length = int.from_bytes(content[:_HEADER_BYTES], "little")
+        metadata = json.loads(content[_HEADER_BYTES : _HEADER_BYTES + length])["__metadata__"]
+        groups: dict[str, list[np.ndarray]] = {name: [] for name in json.loads(metadata["groups"])}
         for name in sorted(tensors):
-            groups.setdefault(name.rpartition("/")[0], []).append(tensors[name])
-        return groups, state
+            groups[name.rpartition("/")[0]].append(tensors[name])
+        return groups, json.loads(metadata["state"])
 
     def remove(self) -> None:
         """Deletes the checkpoint of a fit that is done."""

@@ -48,7 +48,7 @@ def command(run_a: str, run_b: str, rows: int, no_cache: bool, workspace: Path, 
             from pipeline.compare import compare
 
             store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
-            result = compare(store, place.root / "predictions", run_a, run_b, rows, no_cache)
+            result = compare(store, place.predictions, run_a, run_b, rows, no_cache)
         if as_json:
             click.echo(result.to_json(), file=out)
         else:

@@ -100,7 +100,8 @@ class Progress:
             self.line(text)
 
     def _refresh(self, live: Live) -> None:
-        live.update(Group(_table(self._nodes), Text(self._passing, style="dim", no_wrap=True)), refresh=True)
+        below = [Text(self._passing, style="dim", no_wrap=True)] if self._passing else []
+        live.update(Group(_table(self._nodes), *below), refresh=True)
 
     def line(self, text: str) -> None:
         """Shows one line above the table."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from components.errors import BadInputError
 from pipeline.config import Config, Floors, flatten, override, parse
 from pipeline.presets import PRESETS
+from trainers.bert.config import BertConfig
 from trainers.transformer.config import TransformerConfig
 
 FLOORS = Floors(accuracy=0.5, macro_f1=0.5, worst_class_f1=0.3, calibration_error=0.5)
@@ -68,7 +69,7 @@ def test_none_is_refused_where_a_value_is_needed(key: str) -> None:
     ("wrong", "nearest"),
     [
         ("transformer.epoch", "transformer.epochs"),
-        ("epochs", "transformer.epochs"),
+        ("epochs", "bert.epochs"),
         ("transformer.learning-rate", "transformer.learning_rate"),
         ("text.vocabulary_size", "text.vocab_size"),
         ("floors.acuracy", "floors.accuracy"),
@@ -215,7 +216,8 @@ def test_flatten_lists_all_settings_in_the_order_they_are_declared() -> None:
     keys = list(flatten(make()))
     assert keys[:6] == ["preset", "name", "model", "data.directory", "data.malformed_budget", "data.eval_fraction"]
     assert keys[6:9] == ["text.vocab_size", "text.min_count", "text.max_tokens"]
-    assert keys[9:-4] == [f"transformer.{name}" for name in TransformerConfig.model_fields]
+    families = {"transformer": TransformerConfig, "bert": BertConfig}
+    assert keys[9:-4] == [f"{name}.{key}" for name, family in families.items() for key in family.model_fields]
     assert keys[-4:] == [f"floors.{name}" for name in Floors.model_fields]
 
 

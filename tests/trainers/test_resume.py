@@ -251,7 +251,7 @@ def open_task(tmp_path: Path) -> Callable[..., Task]:
 def test_a_later_execution_of_the_node_finds_the_checkpoint(open_task: Callable[..., Task], tmp_path: Path) -> None:
     open_task(4).checkpoints.write({"model": [np.ones(1)]}, {"epochs": []})
     assert open_task(5).checkpoints.read() is not None
-    assert [path.parts[-3] for path in tmp_path.rglob("*.safetensors")] == ["Trainer"]
+    assert [path.parts[-3] for path in tmp_path.rglob("*.checkpoint")] == ["Trainer"]
 
 
 @pytest.mark.parametrize(

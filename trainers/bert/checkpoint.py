@@ -21,7 +21,6 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    model_type: str = "bert"
     vocab_size: int = Field(ge=1)
     hidden_size: int = Field(ge=1)
     num_hidden_layers: int = Field(ge=1)
@@ -46,17 +45,22 @@ def read_architecture(directory: Path) -> Architecture:
     """
     path = directory / CONFIG_FILE
     try:
-        found = Architecture.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path} cannot be read: name a directory with a BERT checkpoint") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise BadInputError(f"{path} is not JSON ({error}): fetch the checkpoint again") from error
+    if not isinstance(values, dict):
+        raise BadInputError(f"{path} is not a JSON object: fetch the checkpoint again")
+    # Before the sizes, which other architectures give other names.
+    if (model_type := values.get("model_type", "bert")) != "bert":
+        raise BadInputError(f"{path}: model_type is {model_type!r}, and only 'bert' can be converted")
+    try:
+        found = Architecture.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise BadInputError(f"{path}: {key} {first['msg'][0].lower()}{first['msg'][1:]}") from error
-    if found.model_type != "bert":
-        raise BadInputError(f"{path}: model_type is {found.model_type!r}, and only 'bert' can be converted")
     if found.hidden_act not in ACTIVATIONS:
         raise BadInputError(f"{path}: hidden_act is {found.hidden_act!r}, not one of {', '.join(ACTIVATIONS)}")
     if found.position_embedding_type != "absolute":
@@ -72,6 +76,16 @@ def read_architecture(directory: Path) -> Architecture:
     return found
 
 
+def weights_file(directory: Path) -> Path:
+    """Returns the path of the weights; raises ``BadInputError`` if there is none."""
+    path = directory / WEIGHTS_FILE
+    if not path.is_file():
+        raise BadInputError(
+            f"{path} is missing: save the checkpoint in the safetensors format; pickled weights are not read"
+        )
+    return path
+
+
 def read_tensors(directory: Path, architecture: Architecture) -> dict[str, np.ndarray]:
     """Returns every tensor of the encoder, float32, under its name without the prefix ``bert.``.
 
@@ -83,11 +97,7 @@ def read_tensors(directory: Path, architecture: Architecture) -> dict[str, np.nd
     """
     from safetensors import SafetensorError, safe_open
 
-    path = directory / WEIGHTS_FILE
-    if not path.is_file():
-        raise BadInputError(
-            f"{path} is missing: save the checkpoint in the safetensors format; pickled weights are not read"
-        )
+    path = weights_file(directory)
     tensors = {}
     try:
         with safe_open(path, framework="numpy") as file:
@@ -104,7 +114,7 @@ def read_tensors(directory: Path, architecture: Architecture) -> dict[str, np.nd
                 tensors[name] = np.asarray(file.get_tensor(stored), np.float32)
     except (SafetensorError, OSError) as error:
         raise BadInputError(f"{path} is truncated or no safetensors file ({error}): fetch it again") from error
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise BadInputError(f"{path} holds a number format that numpy lacks ({error}): save it as float32") from error
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():

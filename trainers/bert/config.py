@@ -23,7 +23,7 @@ class BertConfig(FitConfig):
     lower_case: bool | None = Field(None, description="None for what the encoder says of itself")
     hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the softmax, and before the hidden layer")
-    encoder_dropout: bool = Field(False, description="whether the encoder's own dropout is on in training")
+    encoder_dropout: bool = Field(True, description="whether the encoder's own dropout is on in training")
     head_epochs: int = Field(20, ge=1, description="where train=frozen: passes over the encoded rows, nearly free")
     head_learning_rate: float = Field(2e-3, gt=0, description="where train=frozen")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

@@ -14,7 +14,7 @@ from components.download import Progress, disk_errors
 from components.errors import BadInputError
 from components.vocabulary import check_casing, is_cased, read_vocabulary, vocabulary_digest
 from trainers.bert.archives import TEMPORARY
-from trainers.bert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_architecture
+from trainers.bert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_architecture, weights_file
 from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.fetch import fetch_encoder
 from trainers.bert.hub import is_handle
@@ -51,22 +51,27 @@ def prepare_encoder(
         BadInputError: The encoder cannot be had, is not a whole BERT encoder, or does not fit the configuration.
     """
     place = _locate(config.encoder, cache, environment, say, progress)
+    saved = (place / _GRAPH_FILE).is_file()
+    if not saved and not (place / CONFIG_FILE).is_file():
+        raise BadInputError(
+            f"{place} holds no encoder: name a directory with {_GRAPH_FILE}, or with {CONFIG_FILE}, {VOCABULARY_FILE} "
+            f"and {WEIGHTS_FILE}"
+        )
     vocabulary = _vocabulary(config.encoder, place, cache, environment)
-    if (place / _GRAPH_FILE).is_file():
+    if saved:
         return _from_saved_model(config, place, vocabulary)
-    if (place / CONFIG_FILE).is_file():
-        return _from_checkpoint(config, place, vocabulary, cache, code_digest, say)
-    raise BadInputError(
-        f"{place} holds no encoder: name a directory with {_GRAPH_FILE}, or with {CONFIG_FILE}, {VOCABULARY_FILE} "
-        f"and {WEIGHTS_FILE}"
-    )
+    return _from_checkpoint(config, place, vocabulary, cache, code_digest, say)
 
 
 def _locate(encoder: str, cache: Path, environment: Mapping[str, str], say: Say, progress: Progress | None) -> Path:
     if encoder in NAMED or is_handle(encoder):
         return fetch_encoder(encoder, cache, environment, say, progress=progress)
-    place = Path(encoder).expanduser().absolute()
-    if not place.is_dir():
+    try:
+        place = Path(encoder).expanduser().absolute()
+        found = place.is_dir()
+    except (OSError, RuntimeError):  # a name longer than any file's, or the home of nobody
+        found = False
+    if not found:
         raise BadInputError(
             f"there is no encoder {encoder!r}: set bert.encoder to {' or '.join(NAMED)}, to a TF-Hub handle, or to a "
             "directory"
@@ -97,7 +102,7 @@ def _from_checkpoint(
     _check_fit(config, architecture.num_hidden_layers, architecture.max_position_embeddings)
     lower_case = _lower_case(config, pieces, _said_by_tokenizer(place), vocabulary)
     precision = _choose_precision(config.precision)
-    digest = _digest([place / CONFIG_FILE, vocabulary, place / WEIGHTS_FILE], f"{lower_case}")
+    digest = _digest([place / CONFIG_FILE, vocabulary, weights_file(place)], f"{lower_case}")
     made = {
         name: _converted(place, vocabulary, lower_case, name, cache, f"{digest[:16]}-{code_digest}", say)
         for name in {precision, config.serving_precision}
@@ -137,11 +142,12 @@ def _converted(
 def _from_saved_model(config: BertConfig, place: Path, vocabulary: Path) -> Encoder:
     from trainers.bert.saved import inspect_encoder
 
-    if config.precision != "auto":
-        raise BadInputError(
-            f"bert.precision is {config.precision}, but the precision of {config.encoder} was fixed when it was saved: "
-            "leave it at auto"
-        )
+    for setting, left in (("precision", "auto"), ("serving_precision", "float32")):
+        if (value := getattr(config, setting)) != left:
+            raise BadInputError(
+                f"bert.{setting} is {value}, but the precision of {config.encoder} was fixed when it was saved: "
+                f"leave it at {left}"
+            )
     check_saved_model(place)
     found = inspect_encoder(place, config.max_tokens)
     pieces = read_vocabulary(vocabulary)
@@ -190,7 +196,7 @@ def _said_by_tokenizer(place: Path) -> bool | None:
         return None
     try:
         said = json.loads(path.read_text(encoding="utf-8")).get("do_lower_case")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BadInputError(f"{path} is not a JSON object: fetch the checkpoint again, or delete it") from error
     return said if isinstance(said, bool) else None
 

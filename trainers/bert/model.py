@@ -51,13 +51,9 @@ def build(config: BertConfig, encoder: str, classes: int) -> Bert:
     ids = tf_keras.Input((None,), dtype=tf.int32, name="token_ids")
     mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.int32)
     inputs = {"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)}
-    layer = hub.KerasLayer(
-        encoder,
-        trainable=config.train != "frozen",
-        arguments=None if config.encoder_dropout else {"training": False},
-        name="encoder",
-    )
-    outputs = layer(inputs)
+    layer = hub.KerasLayer(encoder, trainable=config.train != "frozen", name="encoder")
+    # The layer would overrule a ``training`` among its own ``arguments``.
+    outputs = layer(inputs) if config.encoder_dropout else layer(inputs, training=False)
     if config.pooling == "pooled":
         pooled = outputs["pooled_output"]
     else:

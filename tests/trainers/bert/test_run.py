@@ -372,7 +372,7 @@ def test_a_killed_fit_ends_as_if_it_had_not_been(
         patch.setattr(Checkpoints, "write", write_and_die)
         with pytest.raises(KeyboardInterrupt):
             train(world, tmp_path, write=False, **settings)
-    assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".safetensors"]
+    assert [path.suffix for path in (tmp_path / "checkpoints").iterdir()] == [".checkpoint"]
     assert not (tmp_path / "model_run").exists()
 
     caplog.set_level(logging.INFO, "newsdesk.trainer")
