@@ -114,7 +114,8 @@ def test_the_run_remembers_its_encoder(world: World) -> None:
 
 
 def test_predict_answers(world: World, newsdesk: Any) -> None:
-    done = newsdesk("predict", "--json", "--workspace", world.workspace, "The coach and the striker", "", "😀" * 50)
+    row = "The coach and the striker Report 7 on the season of today, coach again."
+    done = newsdesk("predict", "--json", "--workspace", world.workspace, row, "", "😀" * 50)
     assert done.code == 0, done.err
     answers = json.loads(done.out)
     assert (answers[0]["label"], answers[0]["label_id"]) == ("Sports", 1)
@@ -137,11 +138,9 @@ def test_a_second_run_is_answered_from_the_cache(world: World) -> None:
     ("settings", "expected"),
     [
         ({"top_layers": "1"}, BEHIND),
-        ({"dropout": "0.2"}, BEHIND),
         ({"max_tokens": "20"}, BEHIND | {"Transform"}),
-        ({"clean": "true"}, BEHIND | {"Transform"}),
     ],
-    ids=lambda item: next(iter(item)) if isinstance(item, dict) else "",
+    ids=["training", "texts"],
 )
 def test_a_setting_reruns_what_it_concerns(world: World, settings: dict[str, str], expected: set[str]) -> None:
     assert ran(world.run(**settings)) == expected

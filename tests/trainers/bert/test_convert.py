@@ -155,8 +155,8 @@ def test_saved_dropout_is_on_in_training_only(loaded: Any) -> None:
 )
 def test_dropout_is_where_the_reference_has_it(tmp_path: Path, hidden: float, attention: float, dropouts: int) -> None:
     """One behind the embeddings; in each of two layers, one on attention weights and two on what a residual adds."""
-    changes = {"hidden_dropout_prob": hidden, "attention_probs_dropout_prob": attention}
-    model = make_model(write_checkpoint(tmp_path, **changes))
+    checkpoint = write_checkpoint(tmp_path, hidden_dropout_prob=hidden, attention_probs_dropout_prob=attention)
+    model = make_model(checkpoint)
 
     def draws(training: bool) -> int:
         graph = tf.function(lambda feed: model(feed, training=training), autograph=False).get_concrete_function(FEED)

@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ HARD_TEXTS: dict[str, str | bytes] = {
     "half_a_surrogate": b"\xed\xa0\x80 bank",
 }
 
-Texts = list[str | bytes]
+Texts = Sequence[str | bytes]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         serving=str(saved),
         precision="float32",
         vocabulary=str(vocabulary),
-        vocabulary_digest=settings["vocabulary_digest"],
+        vocabulary_digest=vocabulary_digest(vocabulary),
         lower_case=True,
     )
     patterns = [str(root / "examples" / f"Split-{split}" / "*") for split in ("eval", "train")]
@@ -376,6 +376,7 @@ def test_a_killed_fit_ends_as_if_it_had_not_been(
     assert not (tmp_path / "model_run").exists()
 
     caplog.set_level(logging.INFO, "newsdesk.trainer")
+    caplog.clear()
     resumed = train(world, tmp_path, write=False, **settings)
     # How far an epoch is comes up now and then, in records of their own.
     lasting = [item for item in caplog.records if item.name == "newsdesk.trainer" and not hasattr(item, "passing")]
