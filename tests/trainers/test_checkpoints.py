@@ -177,15 +177,10 @@ def test_a_truncated_file_is_refused(checkpoints: Checkpoints, file: Path, left:
     [
         b"\0" * 200,
         b"\xff" * 200,
-        b"not a checkpoint at all, but long enough to have a header",
-        (2).to_bytes(8, "little") + b"{}",
-        (2**40).to_bytes(8, "little") + b"{}",
-        (4).to_bytes(8, "little") + b"\xff\xfe{}",
-        save({"model/00000": np.ones(3, np.float32)}),
-        save({"model/00000": np.ones(3, np.float32)}, {"other": "{}"}),
-        save({"model/00000": np.ones(3, np.float32)}, {"state": "{half"}),
+        b"not a checkpoint at all, but longer than its head",
+        save({"model/00000": np.ones(3)}),
     ],
-    ids=["zeros", "ones", "text", "nothing", "huge", "not_utf8", "no_metadata", "no_state", "state_not_json"],
+    ids=["zeros", "ones", "text", "without_digest"],
 )
 def test_another_file_in_its_place_is_refused(checkpoints: Checkpoints, file: Path, content: bytes) -> None:
     file.write_bytes(content)
@@ -197,20 +192,11 @@ def test_bytes_added_at_the_end_are_refused(checkpoints: Checkpoints, file: Path
     check_damaged(checkpoints, file)
 
 
-def test_no_wrong_byte_changes_what_is_read(checkpoints: Checkpoints, file: Path) -> None:
+def test_any_wrong_byte_is_noticed(checkpoints: Checkpoints, file: Path) -> None:
     content = file.read_bytes()
-    changed = []
     for position in range(len(content)):
         file.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-        try:
-            groups, state = read(checkpoints)
-            check_equal(groups, make_groups())
-            assert state == STATE
-        except ValueError:
-            check_damaged(checkpoints, file)
-        except AssertionError:
-            changed.append(position)
-    assert changed == []
+        check_damaged(checkpoints, file)
 
 
 def test_removed_is_gone_and_may_be_removed_twice(checkpoints: Checkpoints, directory: Path) -> None:

@@ -133,11 +133,11 @@ def test_head_has_its_own_dropout(built: Callable[..., Bert], train: str, dropou
 @pytest.mark.parametrize(
     ("settings", "random"),
     [
-        ({"train": "full"}, True),
-        ({"train": "top", "top_layers": 1}, True),
+        ({"train": "full", "encoder_dropout": True}, True),
+        ({"train": "top", "top_layers": 1, "encoder_dropout": True}, True),
         ({"train": "full", "encoder_dropout": False}, False),
         ({"train": "top", "top_layers": 1, "encoder_dropout": False}, False),
-        ({"train": "frozen"}, False),
+        ({"train": "frozen", "encoder_dropout": True}, False),
     ],
 )
 def test_dropout_inside_the_encoder(built: Callable[..., Bert], settings: dict[str, Any], random: bool) -> None:
