@@ -22,6 +22,7 @@ import tensorflow as tf
 import tf_keras
 from experiment import prepare
 
+from components.vocabulary import read_vocabulary
 from pipeline.config import override
 from pipeline.presets import make_config
 from trainers.bert.model import TABLES, build, trained_variables
@@ -41,7 +42,7 @@ VARIANTS = {
     "top 4, no dropout, batch 32": {"top_layers": "4", "encoder_dropout": "false", "batch_size": "32"},
     "top 2, no dropout": {"top_layers": "2", "encoder_dropout": "false"},
 }
-"""Settings of the BERT family beside its defaults; bfloat16 and batches of 16 unless said otherwise."""
+"""Settings of the BERT family beside its defaults; bfloat16, batches of 16 and dropout in the encoder unless said."""
 
 
 def make_batches(size: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
@@ -58,12 +59,13 @@ def make_batches(size: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
 
 def make_passes(name: str, encoder: str) -> tuple[Callable[[], float], Callable[[], float]]:
     """Returns two functions, of training and inference, that run once over the lengths and return rows per second."""
-    settings = {"bert.precision": "bfloat16", "bert.batch_size": "16", "bert.encoder": encoder} | {
-        f"bert.{key}": value for key, value in VARIANTS[name].items()
-    }
+    settings = {"encoder": encoder, "precision": "bfloat16", "batch_size": "16", "encoder_dropout": "true"}
+    settings = {f"bert.{key}": value for key, value in (settings | VARIANTS[name]).items()}
     config = override(make_config("ag-news"), {"model": "bert"} | settings)
     tf_keras.utils.set_random_seed(1)
-    model = build(config.bert, prepare(config)["training"], CLASSES).whole
+    prepared = prepare(config)
+    vocab_size = len(read_vocabulary(prepared["vocabulary"]))
+    model = build(config.bert, prepared["training"], vocab_size, CLASSES).whole
     variables = trained_variables(config.bert, model)
     optimizer = make_optimizer(config.bert, 1_000_000, TABLES)
     optimizer.build(variables)

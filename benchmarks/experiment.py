@@ -105,10 +105,11 @@ def train(config: Config, rows: dict[str, Rows], classes: int, prepared: Prepare
         return history, lambda split: evaluate(model, split)
     settings = config.bert
     tf_keras.utils.set_random_seed(settings.seed)
-    built = bert.build(settings, prepared["training"], classes)
+    vocab_size = len(read_vocabulary(prepared["vocabulary"]))
+    built = bert.build(settings, prepared["training"], vocab_size, classes)
     if settings.train == "frozen":
         vectors = [bert.encode(built.encoder, split, "rows") for split in (held_in, held_out)]
-        history = fit(built.head, settings.head_fit(), *vectors)
+        history = fit(built.head, settings.head_fit(), *vectors, bert.TABLES)
     else:
         learning = bert.trained_variables(settings, built.whole)
         history = fit(built.whole, settings, held_in, held_out, bert.TABLES, learning)

@@ -16,7 +16,7 @@ class FitConfig(BaseModel):
     clip_norm: float = Field(
         1.0,
         gt=0,
-        description="largest global norm of the gradients; a table row used twice counts twice",
+        description="largest global norm of the dense gradients; rows of tables are not clipped",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     seed: int = Field(1, ge=0, description="of initial weights, batch order and dropout")

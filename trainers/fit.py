@@ -14,7 +14,7 @@ import tf_keras
 
 from trainers.checkpoints import Checkpoints
 from trainers.config import FitConfig
-from trainers.input import Split, to_dataset
+from trainers.input import Spec, Split, to_dataset
 from trainers.optimizer import LazyAdamW, WarmupLinearDecay
 from trainers.progress import Meter
 
@@ -172,13 +172,14 @@ def make_train_step(
     model: tf_keras.Model,
     optimizer: LazyAdamW,
     variables: list[tf.Variable],
-    spec: tf.TensorSpec,
+    spec: Spec,
     smoothing: float,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a function that takes one gradient step.
 
     Args:
-        model: From a batch of inputs to logits.
+        model: From a batch of inputs to logits, float32 [N, C]; in training it may answer with those of K experts,
+            [N, K, C], and each learns by itself.
         optimizer: Built for ``variables``.
         variables: What to train.
         spec: Of a batch of inputs.
@@ -193,12 +194,15 @@ def make_train_step(
         target = tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
-            losses = tf.nn.softmax_cross_entropy_with_logits(target, logits)
-            loss = tf.reduce_mean(losses)
+            if logits.shape.rank == 2:
+                logits = logits[:, tf.newaxis]
+            targets = tf.broadcast_to(target[:, tf.newaxis], tf.shape(logits))
+            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+            loss = tf.reduce_mean(tf.reduce_sum(losses, axis=1))
         gradients = tape.gradient(loss, variables)
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        right = tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels)
-        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
+        right = tf.equal(tf.argmax(tf.reduce_mean(logits, axis=1), axis=1, output_type=tf.int32), labels)
+        return tf.reduce_sum(tf.reduce_mean(losses, axis=1)), tf.reduce_sum(tf.cast(right, tf.float32))
 
     return tf.function(step, input_signature=[spec, _LABELS], autograph=False)
 

@@ -8,7 +8,7 @@ longest row.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -20,19 +20,22 @@ _LENGTH_JITTER = 3.0
 _PREFETCH = 8
 
 
+Spec: TypeAlias = "tf.TensorSpec | tuple[tf.TensorSpec, ...]"
+Batch: TypeAlias = tuple[np.ndarray | tuple[np.ndarray, ...], np.ndarray]
+"""Inputs, which a model takes as they are, and labels."""
+
+
 class Split(Protocol):
     """Rows with labels, int32 [rows], that a model is fitted to; ``spec`` describes one batch of inputs."""
 
-    spec: ClassVar[tf.TensorSpec]
+    spec: ClassVar[Spec]
 
     @property
     def labels(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 
-    def batches(
-        self, batch_size: int, rng: np.random.Generator | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """Yields inputs and labels of one pass over all rows, shuffled by ``rng`` if there is one."""
 
 
@@ -46,7 +49,7 @@ class Rows:
         labels: int32 [rows].
     """
 
-    spec: ClassVar[tf.TensorSpec] = tf.TensorSpec([None, None], tf.int32)
+    spec: ClassVar[Spec] = tf.TensorSpec([None, None], tf.int32)
 
     ids: np.ndarray
     starts: np.ndarray
@@ -60,39 +63,39 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(
-        self, batch_size: int, rng: np.random.Generator | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
         """Yields ``pad``-ded batches of similar length."""
         for batch in length_batches(self.lengths, batch_size, rng):
             yield pad(self, batch)
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """A split whose rows are vectors already.
+class Encoded:
+    """A split that an encoder has run over.
 
     Attributes:
-        values: float32 [rows, width].
-        labels: int32 [rows].
+        vectors: float32 [rows, width].
+        rows: What was encoded.
     """
 
-    spec: ClassVar[tf.TensorSpec] = tf.TensorSpec([None, None], tf.float32)
+    spec: ClassVar[Spec] = (tf.TensorSpec([None, None], tf.float32), Rows.spec)
 
-    values: np.ndarray
-    labels: np.ndarray
+    vectors: np.ndarray
+    rows: Rows
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of the rows."""
+        return self.rows.labels
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
 
-    def batches(
-        self, batch_size: int, rng: np.random.Generator | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields batches of any rows."""
-        order = rng.permutation(len(self)) if rng else np.arange(len(self))
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            yield self.values[batch], self.labels[batch]
+    def batches(self, batch_size: int, rng: np.random.Generator | None = None) -> Iterator[Batch]:
+        """Yields vectors with ``pad``-ded ids, batches of similar length."""
+        for batch in length_batches(self.rows.lengths, batch_size, rng):
+            ids, labels = pad(self.rows, batch)
+            yield (self.vectors[batch], ids), labels
 
 
 def read_rows(pattern: str) -> Rows:

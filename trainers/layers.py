@@ -5,6 +5,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from components import features
+
 _LARGE = 1e9
 
 
@@ -30,3 +32,82 @@ class MaskedPooling(tf_keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"kind": self.kind}
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class WideNgrams(tf_keras.layers.Layer):
+    """Linear model over words and hashed bigrams, the wide part of a wide and deep model (Cheng et al. 2016).
+
+    A text's weights are summed and divided by the square root of its length. In training, ``word_dropout`` of
+    the words are hidden, and with them the bigrams that start there. Adam moves every weight by about the learning
+    rate, however large it is, so the factor ``gain`` behind the table is its own learning rate: rare rows are seen a
+    few times only and must go further each time.
+
+    Call: ids int [N, T], 0 for padding -> float32 [N, classes].
+    """
+
+    def __init__(
+        self, vocab_size: int, buckets: int, classes: int, gain: float, word_dropout: float = 0.0, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.vocab_size = vocab_size
+        self.buckets = buckets
+        self.classes = classes
+        self.gain = gain
+        self.word_dropout = word_dropout
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.ngrams = self.add_weight("ngrams", (self.vocab_size + self.buckets, self.classes), initializer="zeros")
+
+    def call(self, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
+        words = real_tokens(ids, 0.0)
+        kept = real_tokens(ids, self.word_dropout if training else 0.0) / (1.0 - self.word_dropout * float(training))
+        bigrams, present = hash_bigrams(ids, self.buckets)
+        rows = tf.concat([ids, self.vocab_size + bigrams], axis=1)
+        weights = tf.concat([kept, kept * present], axis=1)
+        total = tf.reduce_sum(tf.nn.embedding_lookup(self.ngrams, rows) * weights[..., tf.newaxis], axis=1)
+        length = tf.maximum(tf.reduce_sum(words, axis=1, keepdims=True), 1.0)
+        return self.gain * total * tf.math.rsqrt(length)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("vocab_size", "buckets", "classes", "gain", "word_dropout")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class Experts(tf_keras.layers.Layer):
+    """Answers with the mean of several experts' logits, a product of experts (Hinton 2002).
+
+    In training they stay apart, so that each learns by itself: trained on their sum, the quick one would leave the
+    others little to learn.
+
+    Call: K tensors float32 [N, C] -> float32 [N, C]; in training [N, K, C].
+    """
+
+    def call(self, logits: list[tf.Tensor], training: bool = False) -> tf.Tensor:
+        apart = tf.stack(logits, axis=1)
+        return apart if training else tf.reduce_mean(apart, axis=1)
+
+
+def real_tokens(ids: tf.Tensor, hidden: float) -> tf.Tensor:
+    """Returns 1.0 for real tokens, a share ``hidden`` of them left out at random; float32 [N, T]."""
+    mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.float32)
+    if not hidden:
+        return mask
+    return mask * tf.cast(tf.random.uniform(tf.shape(mask)) >= hidden, tf.float32)
+
+
+def hash_bigrams(ids: tf.Tensor, buckets: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Hashes each token and its successor.
+
+    Args:
+        ids: int [N, T], 0 for padding.
+        buckets: Number of hash buckets.
+
+    Returns:
+        Bucket numbers, int32 [N, T], and 1.0 where both tokens of the pair are real, float32 [N, T].
+    """
+    following = tf.concat([ids[:, 1:], tf.zeros_like(ids[:, :1])], axis=1)
+    mixed = tf.cast(ids, tf.int64) * 1_000_003 + tf.cast(following, tf.int64) * 8_191
+    mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, tf.constant(7, tf.int64)))
+    return tf.cast(tf.math.floormod(mixed, buckets), tf.int32), tf.cast((ids > 0) & (following > 0), tf.float32)

@@ -12,6 +12,12 @@ class LazyAdamW(tf_keras.optimizers.AdamW):
     tables are large. Rows that a batch does not use keep their moments here, as in lazy Adam.
     """
 
+    def _clip_gradients(self, gradients: list[tf.Tensor | tf.IndexedSlices]) -> list[tf.Tensor | tf.IndexedSlices]:
+        """Clips dense gradients. A row's step is bounded by the rate whatever its gradient, and a table whose
+        gradients are large must not shrink those of the rest."""
+        dense = iter(super()._clip_gradients([item for item in gradients if not isinstance(item, tf.IndexedSlices)]))
+        return [item if isinstance(item, tf.IndexedSlices) else next(dense) for item in gradients]
+
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Updates one variable, or the rows of it that ``gradient`` names; the rows are unique."""
         slot = self._index_dict[self._var_key(variable)]

@@ -23,6 +23,7 @@ TINY_BERT = {
     "bert.batch_size": "8",
     "bert.learning_rate": "0.03",
     "bert.encoder_dropout": "false",
+    "bert.wide_buckets": "50",
     "bert.precision": "float32",
 }
 

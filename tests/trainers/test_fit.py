@@ -14,7 +14,8 @@ from trainers import fit as fitting
 from trainers import progress
 from trainers.config import FitConfig
 from trainers.fit import History, TrainingDivergedError, evaluate, fit
-from trainers.input import Rows, Vectors
+from trainers.input import Encoded, Rows
+from trainers.layers import Experts
 from trainers.optimizer import LazyAdamW
 from trainers.progress import Meter
 from trainers.transformer.config import TransformerConfig
@@ -220,16 +221,63 @@ def test_given_variables_learn_what_they_learn_where_the_others_are_frozen() -> 
     assert losses(history) == losses(fit(frozen, make_config(), rows, held_out))
 
 
-def test_vectors_are_learned_like_rows() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.arange(40, dtype=np.int32) % CLASSES
-    vectors = Vectors(rng.normal(3.0 * labels[:, np.newaxis], 0.1, (40, 3)).astype(np.float32), labels)
+@pytest.mark.parametrize("told_by", ["vectors", "ids", "nothing"])
+def test_encoded_rows_are_learned_like_rows(told_by: str) -> None:
+    """By a head that reads vectors and ids, of which one tells the classes apart, or none."""
+    rows = make_rows(40, seed=1)
+    values = 3.0 * rows.labels[:, np.newaxis] if told_by == "vectors" else np.zeros((40, 1))
+    vectors = np.random.default_rng(0).normal(values, 0.1, (40, 3)).astype(np.float32)
+    if told_by != "ids":
+        rows = Rows(np.full_like(rows.ids, 2), rows.starts, rows.labels)
+    split = Encoded(vectors, rows)
     tf_keras.utils.set_random_seed(0)
-    inputs = tf_keras.Input((3,))
-    head = tf_keras.Model(inputs, tf_keras.layers.Dense(CLASSES)(inputs))
-    history = fit(head, make_config(epochs=5, learning_rate=0.2), vectors, vectors)
-    assert history.epochs[-1].eval_accuracy == 1.0
-    assert evaluate(head, vectors) == pytest.approx((history.epochs[-1].eval_loss, 1.0))
+    pooled, ids = tf_keras.Input((3,)), tf_keras.Input((None,), dtype="int32")
+    words = tf_keras.layers.GlobalAveragePooling1D()(tf_keras.layers.Embedding(VOCAB, 3)(ids))
+    head = tf_keras.Model([pooled, ids], tf_keras.layers.Dense(CLASSES)(tf_keras.layers.Concatenate()([pooled, words])))
+    history = fit(head, make_config(epochs=5, learning_rate=0.2), split, split)
+    assert (history.epochs[-1].eval_accuracy == 1.0) == (told_by != "nothing")
+    best = history.epochs[history.best_epoch - 1]
+    assert evaluate(head, split) == pytest.approx((best.eval_loss, best.eval_accuracy))
+
+
+def make_experts(chosen: list[int]) -> tf_keras.Model:
+    """Returns some of two experts, each a table of logits by word; each starts from the same weights every time."""
+    ids = tf_keras.Input((None,), dtype="int32")
+    logits = []
+    for number in chosen:
+        start = tf_keras.initializers.RandomNormal(stddev=1 + number, seed=number)
+        table = tf_keras.layers.Embedding(VOCAB, CLASSES, embeddings_initializer=start, name=f"expert_{number}")
+        logits.append(tf_keras.layers.GlobalAveragePooling1D()(table(ids)))
+    return tf_keras.Model(ids, Experts()(logits) if len(logits) > 1 else logits[0])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_experts_learn_as_if_each_were_alone(smoothing: float) -> None:
+    """The loss of an epoch is the mean of theirs; its accuracy, and all of eval, is that of their mean logits."""
+    rows, held_out = make_rows(24, seed=1, noise=0.2), make_rows(16, seed=2)
+    config = make_config(epochs=1, label_smoothing=smoothing)
+    together, *alone = (make_experts(chosen) for chosen in ([0, 1], [0], [1]))
+    history, *histories = (fit(model, config, rows, held_out) for model in (together, *alone))
+    assert [variable.name for variable in together.weights] == [m.weights[0].name for m in alone]
+    for mine, model in zip(together.get_weights(), alone, strict=True):
+        np.testing.assert_allclose(mine, model.get_weights()[0], rtol=1e-5, atol=1e-6)
+        assert not np.array_equal(mine, alone[0].get_weights()[0]) or model is alone[0]
+    assert history.epochs[0].loss == pytest.approx(np.mean([one.epochs[0].loss for one in histories]), rel=1e-5)
+    mean_logits = (alone[0](rows.ids[np.newaxis]) + alone[1](rows.ids[np.newaxis])) / 2
+    np.testing.assert_allclose(together(rows.ids[np.newaxis]), mean_logits, rtol=1e-5)
+    assert evaluate(together, held_out) == pytest.approx((history.epochs[0].eval_loss, history.epochs[0].eval_accuracy))
+
+
+def test_training_accuracy_of_experts_is_that_of_their_mean() -> None:
+    """Of two experts, the surer one is right and the other wrong."""
+    inputs = tf_keras.Input((None,), dtype="int32")
+    one_hot = tf_keras.layers.Embedding(VOCAB, CLASSES, embeddings_initializer="zeros")
+    table = one_hot(inputs)[:, 0]
+    model = tf_keras.Model(inputs, Experts()([3.0 * table, -table]))
+    one_hot.set_weights([np.where(np.arange(VOCAB)[:, np.newaxis] < 7, [1.0, 0.0], [0.0, 1.0])])
+    (epoch,) = fit(model, make_config(epochs=1, learning_rate=1e-9), make_rows(24, seed=1), make_rows(8, seed=2)).epochs
+    assert epoch.accuracy == epoch.eval_accuracy == 1.0
+    assert epoch.loss > epoch.eval_loss
 
 
 def test_progress_passes_and_results_of_epochs_stay(

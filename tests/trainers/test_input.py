@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainers import input as rows_input
-from trainers.input import Rows, Split, Vectors, length_batches, pad, read_rows, split_pattern, to_dataset
+from trainers.input import Encoded, Rows, Split, length_batches, pad, read_rows, split_pattern, to_dataset
 
 Row = tuple[list[int], int]
 WriteRows = Callable[[str, list[Row]], Path]
@@ -20,15 +22,14 @@ def make_rows(lengths: list[int]) -> Rows:
     return Rows(np.arange(2, 2 + starts[-1], dtype=np.int32), starts, np.arange(len(lengths), dtype=np.int32))
 
 
-def make_vectors(count: int) -> Vectors:
-    """Returns vectors that count up by row and whose labels are their row numbers."""
-    return Vectors(np.arange(2 * count, dtype=np.float32).reshape(count, 2), np.arange(count, dtype=np.int32))
+def make_encoded(lengths: list[int]) -> Encoded:
+    """Returns such rows with vectors that count up by row."""
+    vectors = np.arange(2 * len(lengths), dtype=np.float32).reshape(len(lengths), 2)
+    return Encoded(vectors, make_rows(lengths))
 
 
-SPLITS: dict[str, Split] = {
-    "rows": make_rows(np.random.default_rng(0).integers(1, 9, 30).tolist()),
-    "vectors": make_vectors(30),
-}
+LENGTHS = np.random.default_rng(0).integers(1, 9, 30).tolist()
+SPLITS: dict[str, Split] = {"rows": make_rows(LENGTHS), "encoded": make_encoded(LENGTHS)}
 
 
 def padding_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
@@ -171,35 +172,60 @@ def test_pad_of_empty_texts_is_one_wide() -> None:
     assert labels.tolist() == [0, 2]
 
 
-def test_vectors_come_in_their_order() -> None:
-    batches = [(values.tolist(), labels.tolist()) for values, labels in make_vectors(5).batches(2)]
+def test_encoded_rows_come_in_the_order_of_their_lengths() -> None:
+    batches = [
+        (vectors.tolist(), ids.tolist(), labels.tolist())
+        for (vectors, ids), labels in make_encoded([2, 0, 3, 1]).batches(2)
+    ]
     assert batches == [
-        ([[0.0, 1.0], [2.0, 3.0]], [0, 1]),
-        ([[4.0, 5.0], [6.0, 7.0]], [2, 3]),
-        ([[8.0, 9.0]], [4]),
+        ([[2.0, 3.0], [6.0, 7.0]], [[0], [7]], [1, 3]),
+        ([[0.0, 1.0], [4.0, 5.0]], [[2, 3, 0], [4, 5, 6]], [0, 2]),
     ]
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(1, 4), (8, 4), (50, 8), (7, 1)])
-def test_shuffled_vectors_hold_every_row_once(count: int, batch_size: int) -> None:
-    batches = list(make_vectors(count).batches(batch_size, np.random.default_rng(3)))
-    sizes = [len(labels) for _, labels in batches]
-    assert sizes == [batch_size] * (count // batch_size) + [count % batch_size] * (count % batch_size > 0)
-    labels = np.concatenate([labels for _, labels in batches])
-    assert sorted(labels.tolist()) == list(range(count))
-    np.testing.assert_array_equal(np.concatenate([values for values, _ in batches]), make_vectors(count).values[labels])
-    assert [(values.dtype, labels.dtype) for values, labels in batches] == [(np.float32, np.int32)] * len(sizes)
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=40),
+    batch_size=st.integers(1, 9),
+    seed=st.none() | st.integers(0, 99),
+)
+def test_encoded_batches_pair_each_vector_with_its_own_ids_and_label(
+    lengths: list[int], batch_size: int, seed: int | None
+) -> None:
+    split = make_encoded(lengths)
+    # Labels that are not row numbers, so that a row's number cannot stand in for its label.
+    rows = Rows(split.rows.ids, split.rows.starts, 100 - split.labels)
+    split = Encoded(split.vectors, rows)
+    assert len(split) == len(lengths)
+    np.testing.assert_array_equal(split.labels, rows.labels)
+    seen = []
+    for (vectors, ids), labels in split.batches(batch_size, np.random.default_rng(seed) if seed is not None else None):
+        assert (vectors.dtype, ids.dtype, labels.dtype) == (np.float32, np.int32, np.int32)
+        assert len(vectors) == len(ids) == len(labels) <= batch_size
+        numbers = [int(vector[0]) // 2 for vector in vectors]
+        assert ids.shape[1] == max(1, *(lengths[number] for number in numbers))
+        for number, vector, padded, label in zip(numbers, vectors, ids, labels, strict=True):
+            assert vector.tolist() == [2.0 * number, 2.0 * number + 1.0]
+            own = rows.ids[rows.starts[number] : rows.starts[number + 1]].tolist()
+            assert padded.tolist() == own + [0] * (ids.shape[1] - len(own))
+            assert label == 100 - number
+        seen += numbers
+    assert sorted(seen) == list(range(len(lengths)))
 
 
-def test_vectors_are_shuffled_anew_on_every_pass_and_repeat_by_seed() -> None:
-    def passes(seed: int) -> list[list[int]]:
-        rng = np.random.default_rng(seed)
-        return [np.concatenate([labels for _, labels in make_vectors(32).batches(8, rng)]).tolist() for _ in range(3)]
-
-    first, second, third = passes(5)
-    assert list(range(32)) != first != second != third
-    assert passes(5) == [first, second, third]
-    assert passes(6) != [first, second, third]
+@pytest.mark.parametrize("seed", [None, 3])
+def test_encoded_batches_are_those_of_their_rows(seed: int | None) -> None:
+    """Of similar length, shuffled anew on every pass, the same for the same seed."""
+    split = make_encoded(LENGTHS)
+    mine, reference = (np.random.default_rng(seed) if seed is not None else None for _ in range(2))
+    passes = []
+    for _ in range(3):
+        own = list(split.batches(8, mine))
+        for ((_, ids), labels), (row_ids, row_labels) in zip(own, split.rows.batches(8, reference), strict=True):
+            np.testing.assert_array_equal(ids, row_ids)
+            np.testing.assert_array_equal(labels, row_labels)
+        passes.append([labels.tolist() for _, labels in own])
+    assert (passes[0] == passes[1] == passes[2]) == (seed is None)
 
 
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS)
@@ -207,9 +233,9 @@ def test_to_dataset_gives_what_the_split_gives(split: Split) -> None:
     dataset = to_dataset(split, 8, seed=4)
     rng = np.random.default_rng(4)
     for _ in range(2):
-        for (inputs, labels), (own_inputs, own_labels) in zip(dataset, split.batches(8, rng), strict=True):
-            np.testing.assert_array_equal(inputs, own_inputs)
-            np.testing.assert_array_equal(labels, own_labels)
+        for mine, own in zip(dataset, split.batches(8, rng), strict=True):
+            for tensor, array in zip(tf.nest.flatten(mine), tf.nest.flatten(own), strict=True):
+                np.testing.assert_array_equal(tensor, array)
     assert dataset.element_spec == (split.spec, tf.TensorSpec([None], tf.int32))
 
 

@@ -9,13 +9,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from trainers.layers import MaskedPooling
-from trainers.transformer.layers import (
-    EncoderBlock,
-    TokenAndPositionEmbedding,
-    WideNgrams,
-    hash_bigrams,
-)
+from trainers.layers import Experts, MaskedPooling, WideNgrams, hash_bigrams
+from trainers.optimizer import LazyAdamW
+from trainers.transformer.layers import EncoderBlock, TokenAndPositionEmbedding
 
 IDS = np.array([[3, 1, 4, 2], [5, 2, 0, 0], [0, 0, 0, 0]], np.int32)
 MASK = (IDS > 0).astype(np.float32)
@@ -43,7 +39,7 @@ CASES = {
     "block_post": Case(lambda: block("post"), False, [(3, 4, 4)]),
     "pooling_mean": Case(lambda: MaskedPooling("mean", name="pooling"), False, [(3, 4)]),
     "pooling_mean_max": Case(lambda: MaskedPooling("mean_max", name="pooling"), False, [(3, 8)]),
-    "wide": Case(lambda: WideNgrams(6, 5, 2, word_dropout=0.25, name="wide"), True, [(3, 2)]),
+    "wide": Case(lambda: WideNgrams(6, 5, 2, gain=3.0, word_dropout=0.25, name="wide"), True, [(3, 2)]),
 }
 
 
@@ -193,6 +189,16 @@ def test_pooling_exact() -> None:
     assert MaskedPooling("mean_max")(states, mask).numpy().tolist() == [[2.0, -5.0, 3.0, -2.0], [0.0] * 4]
 
 
+def test_experts_answer_with_their_mean_and_stay_apart_in_training() -> None:
+    first, second = np.array([[1.0, -2.0], [0.0, 4.0]], np.float32), np.array([[3.0, 2.0], [5.0, 0.0]], np.float32)
+    layer = tf_keras.layers.deserialize(tf_keras.layers.serialize(Experts(name="experts")))
+    assert type(layer) is Experts
+    assert layer([first, second]).numpy().tolist() == [[2.0, 0.0], [2.5, 2.0]]
+    apart = layer([first, second], training=True).numpy()
+    assert apart.shape == (2, 2, 2)
+    assert apart.tolist() == [[[1.0, -2.0], [3.0, 2.0]], [[0.0, 4.0], [5.0, 0.0]]]
+
+
 def bucket(first: int, second: int, buckets: int) -> int:
     """Returns the bucket of a pair of ids, reckoned with Python's integers."""
     mixed = first * 1_000_003 + second * 8_191
@@ -228,7 +234,7 @@ def test_hash_bigrams_of_no_tokens() -> None:
 
 
 def test_wide_ngrams_exact() -> None:
-    layer = WideNgrams(vocab_size=6, buckets=11, classes=2)
+    layer = WideNgrams(vocab_size=6, buckets=11, classes=2, gain=10.0)
     layer(IDS)
     table = np.random.default_rng(0).normal(size=(17, 2)).astype(np.float32)
     layer.set_weights([table])
@@ -247,12 +253,36 @@ def test_wide_ngrams_exact() -> None:
 
 
 def test_wide_ngrams_start_at_zero() -> None:
-    assert WideNgrams(6, 11, 2)(IDS).numpy().tolist() == [[0.0, 0.0]] * 3
+    assert WideNgrams(6, 11, 2, gain=10.0)(IDS).numpy().tolist() == [[0.0, 0.0]] * 3
+
+
+@pytest.mark.parametrize("gain", [0.25, 1.0, 10.0])
+def test_wide_gain_is_a_factor_of_the_logits_and_of_their_step(gain: float) -> None:
+    ids = np.array([[2, 5, 3, 4]], np.int32)
+    plain, scaled = (WideNgrams(vocab_size=6, buckets=101, classes=2, gain=factor) for factor in (1.0, gain))
+    table = np.random.default_rng(0).normal(size=(107, 2)).astype(np.float32)
+    steps = []
+    for layer in (plain, scaled):
+        layer(ids)
+        layer.set_weights([table])
+        before = layer(ids).numpy()
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(ids) * [[1.0, -1.0]])
+        optimizer = LazyAdamW(learning_rate=0.01, weight_decay=0.0, jit_compile=False)
+        optimizer.apply_gradients([(tape.gradient(loss, layer.ngrams), layer.ngrams)])
+        steps.append((before, layer(ids).numpy() - before))
+    used = (layer.get_weights()[0] != table).any(axis=1)
+    assert used.sum() == 7
+    # Adam moves a weight by the rate, whatever the gain has made of its gradient.
+    np.testing.assert_allclose((table - layer.get_weights()[0])[used], [[0.01, -0.01]] * 7, rtol=1e-3)
+    np.testing.assert_allclose(steps[1][0], gain * steps[0][0], rtol=1e-5)
+    np.testing.assert_allclose(steps[1][1], gain * steps[0][1], rtol=1e-3)
+    np.testing.assert_allclose(steps[1][1], gain * 0.01 * 7 / 2 * np.array([[-1.0, 1.0]]), rtol=1e-3)
 
 
 def test_wide_word_dropout_keeps_the_expected_logit() -> None:
     tf_keras.utils.set_random_seed(0)
-    layer = WideNgrams(vocab_size=6, buckets=11, classes=1, word_dropout=0.5)
+    layer = WideNgrams(vocab_size=6, buckets=11, classes=1, gain=10.0, word_dropout=0.5)
     ids = np.tile(np.array([[2, 5, 3, 4]], np.int32), (4000, 1))
     layer(ids)
     layer.set_weights([np.ones((17, 1))])

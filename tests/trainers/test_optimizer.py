@@ -93,7 +93,9 @@ def test_decay_reaches_kernels_and_not_biases() -> None:
 def test_rows_in_every_batch_are_plain_adamw(settings: dict[str, float], rate: float | WarmupLinearDecay) -> None:
     rng = np.random.default_rng(0)
     ours, theirs = tf.Variable(START), tf.Variable(START)
-    lazy, plain = make_both(learning_rate=rate, weight_decay=0.0, **settings)
+    # Rows are never clipped.
+    lazy, _ = make_both(learning_rate=rate, weight_decay=0.0, **settings)
+    _, plain = make_both(learning_rate=rate, weight_decay=0.0, **(settings | {"global_clipnorm": None}))
     for _ in range(5):
         dense = np.zeros_like(START)
         dense[[2, 0]] = rng.normal(size=(2, 2))
@@ -102,6 +104,55 @@ def test_rows_in_every_batch_are_plain_adamw(settings: dict[str, float], rate: f
     for mine, reference in zip(state(lazy, ours), state(plain, theirs), strict=True):
         np.testing.assert_allclose(mine[[0, 2]], reference[[0, 2]], rtol=1e-5, atol=1e-7)
     assert not np.allclose(ours.numpy()[[0, 2]], START[[0, 2]])
+
+
+def make_clipped(*starts: np.ndarray) -> tuple[LazyAdamW, list[tf.Variable]]:
+    """Returns an optimizer that clips at norm 1, with the variables that it was built for."""
+    variables = [tf.Variable(start) for start in starts]
+    optimizer = LazyAdamW(learning_rate=0.1, weight_decay=0.0, global_clipnorm=1.0, jit_compile=False)
+    optimizer.build(variables)
+    return optimizer, variables
+
+
+def test_a_large_gradient_of_a_table_does_not_shrink_the_steps_of_the_rest() -> None:
+    dense = tf.constant(0.1 * START)
+    alone, (expected,) = make_clipped(START)
+    beside, (kernel, table) = make_clipped(START, START)
+    for size in (1.0, 1e6, 0.0, 1e3):
+        alone.apply_gradients([(dense, expected)])
+        beside.apply_gradients([(dense, kernel), (sparse([2], [[size, -size]]), table)])
+    for mine, reference in zip(state(beside, kernel), state(alone, expected), strict=True):
+        np.testing.assert_array_equal(mine, reference)
+
+
+def test_a_large_dense_gradient_does_not_shrink_the_steps_of_a_table() -> None:
+    alone, (expected,) = make_clipped(START)
+    beside, (table, kernel) = make_clipped(START, START)
+    for size in (1.0, 1e6, 0.0, 1e3):
+        rows = sparse([3, 1], [[0.5, -0.25], [2.0, 1.0]])
+        alone.apply_gradients([(rows, expected)])
+        beside.apply_gradients([(rows, table), (tf.constant(size * START), kernel)])
+    for mine, reference in zip(state(beside, table), state(alone, expected), strict=True):
+        np.testing.assert_array_equal(mine, reference)
+
+
+def test_dense_gradients_are_clipped_together_and_rows_are_not() -> None:
+    optimizer, variables = make_clipped(START, START, START)
+    small, large = np.zeros_like(START), np.zeros_like(START)
+    small[0], large[1] = (3.0, 0.0), (0.0, 4.0)
+    rows = sparse([2], [[30.0, -40.0]])
+    optimizer.apply_gradients(zip([tf.constant(small), rows, tf.constant(large)], variables, strict=True))
+    moments = [state(optimizer, variable)[1] / 0.1 for variable in variables]
+    np.testing.assert_allclose(moments[0], small / 5.0, rtol=1e-5)
+    np.testing.assert_allclose(moments[1][2], [30.0, -40.0], rtol=1e-5)
+    np.testing.assert_allclose(moments[2], large / 5.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 1e6])
+def test_the_step_of_a_row_is_bounded_by_the_rate(size: float) -> None:
+    optimizer, (table,) = make_clipped(START)
+    optimizer.apply_gradients([(sparse([2], [[size, -size]]), table)])
+    np.testing.assert_allclose(table.numpy()[2] - START[2], [-0.1, 0.1], rtol=2e-3)
 
 
 def test_unused_rows_and_their_moments_do_not_move() -> None:

@@ -17,7 +17,8 @@ from trainers import fit as fitting
 from trainers.checkpoints import Checkpoints
 from trainers.config import FitConfig
 from trainers.fit import History, fit
-from trainers.input import Rows, Split, Vectors
+from trainers.input import Encoded, Rows, Split
+from trainers.layers import WideNgrams
 from trainers.optimizer import LazyAdamW
 from trainers.progress import Meter
 from trainers.task import Task
@@ -33,26 +34,29 @@ class KilledError(Exception):
 
 
 def make_split(kind: str, count: int, seed: int) -> Split:
-    """Returns rows of one or two ids, or vectors, of two classes that can almost be told apart."""
+    """Returns rows of one or two ids, encoded or not, of two classes that can almost be told apart."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, count).astype(np.int32)
-    if kind == "vectors":
-        return Vectors(rng.normal(labels[:, np.newaxis], 0.7, (count, 3)).astype(np.float32), labels)
     lengths = rng.integers(1, 3, count)
     ids = rng.integers(1, VOCAB - 3, lengths.sum()) + 3 * np.repeat(labels, lengths)
-    return Rows(ids.astype(np.int32), np.cumsum([0, *lengths]), labels)
+    rows = Rows(ids.astype(np.int32), np.cumsum([0, *lengths]), labels)
+    if kind == "rows":
+        return rows
+    return Encoded(rng.normal(labels[:, np.newaxis], 0.7, (count, 3)).astype(np.float32), rows)
 
 
 def make_model(kind: str, seed: int) -> tf_keras.Model:
-    """Returns a small model over ids or vectors; its weights depend on the seed."""
+    """Returns a small model over ids, or over vectors and ids; its weights depend on the seed."""
     tf_keras.utils.set_random_seed(seed)
-    if kind == "vectors":
-        inputs = states = tf_keras.Input((3,))
-    else:
-        inputs = tf_keras.Input((None,), dtype="int32")
-        states = tf_keras.layers.GlobalAveragePooling1D()(tf_keras.layers.Embedding(VOCAB, 3, name="words")(inputs))
+    ids = tf_keras.Input((None,), dtype="int32")
+    if kind == "encoded":
+        vectors = tf_keras.Input((3,))
+        states = tf_keras.layers.Dense(3, activation="tanh")(vectors)
+        wide = WideNgrams(VOCAB, buckets=7, classes=CLASSES, gain=0.5)(ids)
+        return tf_keras.Model([vectors, ids], tf_keras.layers.Dense(CLASSES)(states) + wide)
+    states = tf_keras.layers.GlobalAveragePooling1D()(tf_keras.layers.Embedding(VOCAB, 3, name="words")(ids))
     states = tf_keras.layers.Dense(3, activation="tanh")(states)
-    return tf_keras.Model(inputs, tf_keras.layers.Dense(CLASSES)(states))
+    return tf_keras.Model(ids, tf_keras.layers.Dense(CLASSES)(states))
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def run(kind: str, checkpoints: Checkpoints | None = None, seed: int = 0, head_o
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "make_optimizer", keep)
-        history = fit(model, CONFIG, train, held_out, ("words",), variables, checkpoints)
+        history = fit(model, CONFIG, train, held_out, ("words", "ngrams"), variables, checkpoints)
     return Outcome(history, model.get_weights(), made[0])
 
 
@@ -127,7 +131,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return kill
 
 
-@pytest.mark.parametrize("kind", ["rows", "vectors"])
+@pytest.mark.parametrize("kind", ["rows", "encoded"])
 @pytest.mark.parametrize("batches", [BATCHES + 1, 2 * BATCHES + 2], ids=["in_epoch_2", "in_epoch_3"])
 def test_a_killed_fit_ends_as_one_that_was_not(
     checkpoints: Checkpoints, kill_after: Callable[[int], None], kind: str, batches: int
@@ -160,10 +164,10 @@ def test_only_what_was_not_done_is_done_again(
     caplog.set_level(logging.INFO, "newsdesk.trainer")
     kill_after(BATCHES + 2)
     with pytest.raises(KilledError):
-        run("vectors", checkpoints)
+        run("encoded", checkpoints)
     caplog.clear()
     kill_after(2 * BATCHES + 1)
-    run("vectors", checkpoints)
+    run("encoded", checkpoints)
     first, *others = caplog.messages
     assert first == "resumed after epoch 1"
     assert [message.partition(":")[0] for message in others] == ["epoch 2 of 3", "epoch 3 of 3"]
@@ -182,16 +186,16 @@ def test_best_weights_from_before_the_kill_are_kept(
     monkeypatch.setattr(fitting, "evaluate", scripted)
     kill_after(2 * BATCHES + 1)
     with pytest.raises(KilledError):
-        run("vectors", checkpoints)
+        run("encoded", checkpoints)
     assert len(weights) == 2
     kill_after(-1)
-    resumed = run("vectors", checkpoints, seed=9)
+    resumed = run("encoded", checkpoints, seed=9)
     assert resumed.history.best_epoch == 1
     assert [(epoch.eval_loss, epoch.eval_accuracy) for epoch in resumed.history.epochs] == results
     for mine, kept, last in zip(resumed.weights, weights[0], weights[2], strict=True):
         np.testing.assert_array_equal(mine, kept)
         assert not np.array_equal(mine, last)
-    run("vectors")
+    run("encoded")
     for after_kill, never_killed in zip(weights[2], weights[5], strict=True):
         np.testing.assert_array_equal(after_kill, never_killed)
 
@@ -217,11 +221,11 @@ def test_a_damaged_checkpoint_stops_the_fit(
 ) -> None:
     kill_after(BATCHES + 1)
     with pytest.raises(KilledError):
-        run("vectors", checkpoints)
+        run("encoded", checkpoints)
     (file,) = (tmp_path / "checkpoints").iterdir()
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match="is damaged"):
-        run("vectors", checkpoints)
+        run("encoded", checkpoints)
 
 
 @pytest.fixture

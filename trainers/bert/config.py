@@ -23,9 +23,13 @@ class BertConfig(FitConfig):
     lower_case: bool | None = Field(None, description="None for what the encoder says of itself")
     hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
     dropout: float = Field(0.1, ge=0, lt=1, description="before the softmax, and before the hidden layer")
-    encoder_dropout: bool = Field(True, description="whether the encoder's own dropout is on in training")
+    encoder_dropout: bool = Field(False, description="whether the encoder's own dropout is on in training")
     head_epochs: int = Field(20, ge=1, description="where train=frozen: passes over the encoded rows, nearly free")
+    head_batch_size: int = Field(128, ge=1, description="where train=frozen")
     head_learning_rate: float = Field(2e-3, gt=0, description="where train=frozen")
+    wide_buckets: int = Field(300_000, ge=0, description="hash buckets of the linear expert; 0 leaves it out")
+    wide_dropout: float = Field(0.5, ge=0, lt=1, description="share of word pieces hidden from the linear part")
+    wide_learning_rate: float = Field(0.02, gt=0, description="peak rate of the linear part")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="in training; auto is bfloat16 where the processor has instructions for it"
     )
@@ -35,7 +39,10 @@ class BertConfig(FitConfig):
 
     def head_fit(self) -> FitConfig:
         """Returns how the head alone is fitted to the outputs of a frozen encoder."""
-        return self.model_copy(update={"epochs": self.head_epochs, "learning_rate": self.head_learning_rate})
+        return FitConfig.model_validate(
+            {name: getattr(self, name) for name in FitConfig.model_fields}
+            | {name: getattr(self, f"head_{name}") for name in ("epochs", "batch_size", "learning_rate")}
+        )
 
 
 @dataclass(frozen=True)

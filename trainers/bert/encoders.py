@@ -12,13 +12,13 @@ from pathlib import Path
 
 from components.download import Progress, disk_errors
 from components.errors import BadInputError
+from components.model_graph import check_model_graph
 from components.vocabulary import check_casing, is_cased, read_vocabulary, vocabulary_digest
 from trainers.bert.archives import TEMPORARY
 from trainers.bert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_architecture, weights_file
 from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.fetch import fetch_encoder
 from trainers.bert.hub import is_handle
-from trainers.bert.inspection import check_saved_model
 from trainers.bert.lock import Say, alone
 from trainers.bert.named_encoders import NAMED, HubModels
 
@@ -148,7 +148,7 @@ def _from_saved_model(config: BertConfig, place: Path, vocabulary: Path) -> Enco
                 f"bert.{setting} is {value}, but the precision of {config.encoder} was fixed when it was saved: "
                 f"leave it at {left}"
             )
-    check_saved_model(place)
+    check_model_graph(place)
     found = inspect_encoder(place, config.max_tokens)
     pieces = read_vocabulary(vocabulary)
     if found.vocab_size is not None and len(pieces) != found.vocab_size:

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from components.download import Progress, disk_errors, download, shown
 from components.errors import BadInputError
+from components.model_graph import check_model_graph
 from trainers.bert.archives import extract_tar
-from trainers.bert.inspection import check_saved_model
 from trainers.bert.lock import Say, alone
 
 _FORMAT, _COMPRESSED = "tf-hub-format", "compressed"
@@ -44,7 +44,7 @@ def fetch_handle(
         progress: Told how far the download is.
 
     Returns:
-        Directory of the SavedModel, checked with ``check_saved_model``.
+        Directory of the SavedModel, checked with ``check_model_graph``.
 
     Raises:
         BadInputError: Not a URL, the server cannot be reached or refuses, the checksum is wrong, the archive or
@@ -62,7 +62,7 @@ def fetch_handle(
         found = Path(theirs).expanduser().absolute() / key
         with disk_errors(found.parent):
             if found.is_dir() and any(found.iterdir()):
-                check_saved_model(found)
+                check_model_graph(found)
                 say(f"{found} is there already, in TF-Hub's cache")
                 return found
     target = cache.expanduser().absolute() / "encoders" / "hub" / key
@@ -78,7 +78,7 @@ def fetch_handle(
                     )
                     _fetch_archive(handle, target, sha256, advice, say, progress)
                     return target
-        check_saved_model(target)
+        check_model_graph(target)
     say(f"{target} is there already")
     return target
 
@@ -118,7 +118,7 @@ def _fetch_archive(
     )
 
     def accept(place: Path) -> None:
-        check_saved_model(place, shown(handle))
+        check_model_graph(place, shown(handle))
         # The new model must not stand beside the old one's checksum, however this ends.
         _pin(target).unlink(missing_ok=True)
 

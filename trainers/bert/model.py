@@ -12,16 +12,16 @@ import tf_keras
 from components import features
 from trainers.bert.config import BertConfig
 from trainers.fit import predict
-from trainers.input import Rows, Vectors, length_batches, pad
-from trainers.layers import MaskedPooling
+from trainers.input import Encoded, Rows, length_batches, pad
+from trainers.layers import Experts, MaskedPooling, WideNgrams
 from trainers.progress import Meter
 
-TABLES = ("embeddings",)
+TABLES = ("embeddings", "ngrams")
 """Weights that are looked up by row; they take no weight decay."""
 _LAYER = re.compile(r"\blayer_(\d+)/")
 _POOLER = re.compile(r"\bpooler")
 _ENCODE_BATCH = 128
-_HEAD = ("hidden/", "logits/")
+_HEAD = ("hidden/", "logits/", "wide/")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Bert:
     Attributes:
         whole: From token ids, int32 [N, T], 0 for padding, to logits, float32 [N, C].
         encoder: From token ids to pooled states, float32 [N, width].
-        head: From pooled states to logits.
+        head: From pooled states and token ids to logits.
     """
 
     whole: tf_keras.Model
@@ -40,12 +40,13 @@ class Bert:
 
 
 @tf.autograph.experimental.do_not_convert  # converting the source of Keras takes seconds and changes nothing
-def build(config: BertConfig, encoder: str, classes: int) -> Bert:
+def build(config: BertConfig, encoder: str, vocab_size: int, classes: int) -> Bert:
     """Builds the model.
 
     Args:
         config: Pooling, head and what is trained.
         encoder: Directory of a SavedModel with the interface of TF-Hub's text encoders.
+        vocab_size: Number of its word pieces.
         classes: Number of classes C.
     """
     ids = tf_keras.Input((None,), dtype=tf.int32, name="token_ids")
@@ -58,20 +59,32 @@ def build(config: BertConfig, encoder: str, classes: int) -> Bert:
         pooled = outputs["pooled_output"]
     else:
         pooled = MaskedPooling("mean", name="pooling")(outputs["sequence_output"], tf.cast(mask, tf.float32))
-    vector = tf_keras.Input(pooled.shape[1:], name="pooled")
-    states = tf_keras.layers.Dropout(config.dropout)(vector)
-    if config.hidden:
-        states = tf_keras.layers.Dense(config.hidden, activation="relu", name="hidden")(states)
-        states = tf_keras.layers.Dropout(config.dropout)(states)
-    head = tf_keras.Model(vector, tf_keras.layers.Dense(classes, name="logits")(states), name="head")
+    head = _build_head(config, pooled.shape[-1], vocab_size, classes)
     return Bert(
-        tf_keras.Model(ids, head(pooled), name="bert"),
+        tf_keras.Model(ids, head([pooled, ids]), name="bert"),
         tf_keras.Model(ids, pooled, name="bert_encoder"),
         head,
     )
 
 
-def encode(encoder: tf_keras.Model, rows: Rows, split: str) -> Vectors:
+def _build_head(config: BertConfig, width: int, vocab_size: int, classes: int) -> tf_keras.Model:
+    """Returns the part behind the encoder; a second expert, linear in word pieces and pairs of them, reads the ids."""
+    pooled = tf_keras.Input((width,), name="pooled")
+    ids = tf_keras.Input((None,), dtype=tf.int32, name="token_ids")
+    states = tf_keras.layers.Dropout(config.dropout)(pooled)
+    if config.hidden:
+        states = tf_keras.layers.Dense(config.hidden, activation="relu", name="hidden")(states)
+        states = tf_keras.layers.Dropout(config.dropout)(states)
+    logits = tf_keras.layers.Dense(classes, name="logits")(states)
+    if config.wide_buckets:
+        rate = config.head_learning_rate if config.train == "frozen" else config.learning_rate
+        gain = config.wide_learning_rate / rate
+        wide = WideNgrams(vocab_size, config.wide_buckets, classes, gain, config.wide_dropout, name="wide")(ids)
+        logits = Experts(name="experts")([logits, wide])
+    return tf_keras.Model([pooled, ids], logits, name="head")
+
+
+def encode(encoder: tf_keras.Model, rows: Rows, split: str) -> Encoded:
     """Runs a frozen encoder once over a split, batches of similar length.
 
     Args:
@@ -84,7 +97,7 @@ def encode(encoder: tf_keras.Model, rows: Rows, split: str) -> Vectors:
     for batch in length_batches(rows.lengths, _ENCODE_BATCH):
         values[batch] = predict(encoder, tf.constant(pad(rows, batch)[0]))
         meter.add(len(batch))
-    return Vectors(values, rows.labels)
+    return Encoded(values, rows)
 
 
 def depth(names: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ import tensorflow_text  # noqa: F401  registers the ops of the transform graph
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from components.vocabulary import read_vocabulary
 from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.model import TABLES, build, encode, trained_variables
 from trainers.fit import fit
@@ -18,14 +19,15 @@ def run_fn(fn_args: FnArgs) -> None:
     config = BertConfig.model_validate(task.settings["model"])
     encoder = Encoder(**task.settings["encoder"])
     tf_keras.utils.set_random_seed(config.seed)
-    model = build(config, encoder.training, len(task.classes))
+    vocab_size = len(read_vocabulary(encoder.vocabulary))
+    model = build(config, encoder.training, vocab_size, len(task.classes))
     if config.train == "frozen":
         train, held_out = encode(model.encoder, task.train, "train"), encode(model.encoder, task.held_out, "eval")
-        history = fit(model.head, config.head_fit(), train, held_out, checkpoints=task.checkpoints)
+        history = fit(model.head, config.head_fit(), train, held_out, TABLES, checkpoints=task.checkpoints)
         history = replace(history, parameters=model.whole.count_params())
     else:
         learning = trained_variables(config, model.whole)
         history = fit(model.whole, config, task.train, task.held_out, TABLES, learning, task.checkpoints)
-    served = build(config, encoder.serving, len(task.classes)).whole
+    served = build(config, encoder.serving, vocab_size, len(task.classes)).whole
     served.set_weights(model.whole.get_weights())
     task.finish(served, history)

@@ -28,7 +28,7 @@ def inspect_encoder(directory: Path, max_tokens: int) -> SavedEncoder:
     """Loads a SavedModel and runs it once on a text of ``max_tokens`` pieces.
 
     Args:
-        directory: Of the SavedModel; ``check_saved_model`` must have passed it.
+        directory: Of the SavedModel; ``check_model_graph`` must have passed it.
         max_tokens: Longest text it will be given.
 
     Raises:

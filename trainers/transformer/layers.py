@@ -5,12 +5,11 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from components import features
+from trainers.layers import real_tokens
 
 # Adam moves every weight by about the learning rate, however large it is. A factor behind a table is its own
 # learning rate: rare rows are seen a few times only and must go further each time.
 _WORD_GAIN = 3.0
-_WIDE_GAIN = 10.0
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
@@ -35,7 +34,7 @@ class TokenAndPositionEmbedding(tf_keras.layers.Layer):
         self.positions = self.add_weight("positions", (self.max_tokens, self.width), initializer=_normal(0.02))
 
     def call(self, ids: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        mask = _mask(ids, self.word_dropout if training else 0.0)
+        mask = real_tokens(ids, self.word_dropout if training else 0.0)
         embedded = _WORD_GAIN * tf.nn.embedding_lookup(self.words, ids) * mask[..., tf.newaxis]
         return embedded + self.positions[: tf.shape(ids)[1]], mask
 
@@ -87,64 +86,5 @@ class EncoderBlock(tf_keras.layers.Layer):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
-@tf_keras.utils.register_keras_serializable("newsdesk")
-class WideNgrams(tf_keras.layers.Layer):
-    """Linear model over words and hashed bigrams, the wide part of a wide and deep model (Cheng et al. 2016).
-
-    A text's weights are summed and divided by the square root of its length. In training, ``word_dropout`` of
-    the words are hidden, and with them the bigrams that start there.
-
-    Call: ids int [N, T], 0 for padding -> float32 [N, classes].
-    """
-
-    def __init__(self, vocab_size: int, buckets: int, classes: int, word_dropout: float = 0.0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.vocab_size = vocab_size
-        self.buckets = buckets
-        self.classes = classes
-        self.word_dropout = word_dropout
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        self.ngrams = self.add_weight("ngrams", (self.vocab_size + self.buckets, self.classes), initializer="zeros")
-
-    def call(self, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
-        words = _mask(ids, 0.0)
-        kept = _mask(ids, self.word_dropout if training else 0.0) / (1.0 - self.word_dropout * float(training))
-        bigrams, present = hash_bigrams(ids, self.buckets)
-        rows = tf.concat([ids, self.vocab_size + bigrams], axis=1)
-        weights = tf.concat([kept, kept * present], axis=1)
-        total = tf.reduce_sum(tf.nn.embedding_lookup(self.ngrams, rows) * weights[..., tf.newaxis], axis=1)
-        length = tf.maximum(tf.reduce_sum(words, axis=1, keepdims=True), 1.0)
-        return _WIDE_GAIN * total * tf.math.rsqrt(length)
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("vocab_size", "buckets", "classes", "word_dropout")
-        return super().get_config() | {name: getattr(self, name) for name in names}
-
-
 def _normal(deviation: float) -> tf_keras.initializers.Initializer:
     return tf_keras.initializers.RandomNormal(stddev=deviation)
-
-
-def _mask(ids: tf.Tensor, hidden: float) -> tf.Tensor:
-    """Returns 1.0 for real tokens, a share ``hidden`` of them left out at random; float32 [N, T]."""
-    mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.float32)
-    if not hidden:
-        return mask
-    return mask * tf.cast(tf.random.uniform(tf.shape(mask)) >= hidden, tf.float32)
-
-
-def hash_bigrams(ids: tf.Tensor, buckets: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Hashes each token and its successor.
-
-    Args:
-        ids: int [N, T], 0 for padding.
-        buckets: Number of hash buckets.
-
-    Returns:
-        Bucket numbers, int32 [N, T], and 1.0 where both tokens of the pair are real, float32 [N, T].
-    """
-    following = tf.concat([ids[:, 1:], tf.zeros_like(ids[:, :1])], axis=1)
-    mixed = tf.cast(ids, tf.int64) * 1_000_003 + tf.cast(following, tf.int64) * 8_191
-    mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, tf.constant(7, tf.int64)))
-    return tf.cast(tf.math.floormod(mixed, buckets), tf.int32), tf.cast((ids > 0) & (following > 0), tf.float32)

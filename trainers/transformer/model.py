@@ -3,12 +3,13 @@
 import tensorflow as tf
 import tf_keras
 
-from trainers.layers import MaskedPooling
+from trainers.layers import MaskedPooling, WideNgrams
 from trainers.transformer.config import TransformerConfig
-from trainers.transformer.layers import EncoderBlock, TokenAndPositionEmbedding, WideNgrams
+from trainers.transformer.layers import EncoderBlock, TokenAndPositionEmbedding
 
 TABLES = ("words", "positions", "ngrams")
 """Weights that are looked up by row; they take no weight decay."""
+_WIDE_GAIN = 10.0
 
 
 @tf.autograph.experimental.do_not_convert  # converting the source of Keras takes seconds and changes nothing
@@ -49,6 +50,6 @@ def build(config: TransformerConfig, vocab_size: int, max_tokens: int, classes: 
         pooled = tf_keras.layers.Dropout(config.dropout)(pooled)
     logits = tf_keras.layers.Dense(classes, name="logits")(pooled)
     if config.wide_buckets:
-        wide = WideNgrams(vocab_size, config.wide_buckets, classes, config.wide_dropout, name="wide")(ids)
+        wide = WideNgrams(vocab_size, config.wide_buckets, classes, _WIDE_GAIN, config.wide_dropout, name="wide")(ids)
         logits = tf_keras.layers.Add()([logits, wide])
     return tf_keras.Model(ids, logits, name="transformer")

@@ -20,12 +20,12 @@ import tf_keras
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from tfx.components.trainer.fn_args_utils import FnArgs
-from tiny_bert import make_learned_tensors, write_saved_encoder
+from tiny_bert import VOCABULARY, make_learned_tensors, write_saved_encoder
 
 from components.vocabulary import vocabulary_digest
 from components.wordpiece import preprocessing_fn
 from trainers.bert.config import BertConfig, Encoder
-from trainers.bert.model import build
+from trainers.bert.model import Bert, build
 from trainers.bert.run import run_fn
 from trainers.checkpoints import Checkpoints
 from trainers.export import export
@@ -39,9 +39,17 @@ WORDS = (
 )
 MAX_TOKENS = 16
 TRAIN_ROWS, EVAL_ROWS = 96, 24
-QUICK = {"batch_size": 8, "learning_rate": 0.03, "encoder_dropout": False, "dropout": 0.0, "top_layers": 1}
+QUICK = {
+    "batch_size": 8,
+    "learning_rate": 0.03,
+    "encoder_dropout": False,
+    "dropout": 0.0,
+    "top_layers": 1,
+    "wide_buckets": 50,
+    "wide_dropout": 0.0,
+}
 MODES: dict[str, dict[str, Any]] = {
-    "frozen": {"train": "frozen", "head_epochs": 20, "head_learning_rate": 0.05},
+    "frozen": {"train": "frozen", "head_epochs": 20, "head_batch_size": 8, "head_learning_rate": 0.05},
     "top": {"train": "top", "epochs": 4},
     "full": {"train": "full", "epochs": 4, "pooling": "pooled", "learning_rate": 0.01},
 }
@@ -229,7 +237,7 @@ def test_it_has_learned_and_says_so(trained: Trained) -> None:
 
 def test_history_counts_the_weights_of_the_whole_model(trained: Trained) -> None:
     assert trained.history["parameters"] == sum(value.size for value in trained.weights.values())
-    assert len(trained.weights) == 31 + 2
+    assert len(trained.weights) == 31 + 2 + 1
 
 
 def test_exported_weights_are_those_that_learned(trained: Trained, world: World) -> None:
@@ -239,6 +247,15 @@ def test_exported_weights_are_those_that_learned(trained: Trained, world: World)
         assert moved == set(before)
     else:
         assert moved == {name for name in before if trained.mode == "top" and "layer_1/" in name}
+
+
+def test_linear_part_has_learned_pieces_and_pairs(trained: Trained) -> None:
+    table = trained.weights["wide/ngrams:0"]
+    assert table.shape == (len(VOCABULARY) + QUICK["wide_buckets"], len(CLASSES))
+    moved = table.any(axis=1)
+    assert moved[VOCABULARY.index("goal")]
+    assert not moved[VOCABULARY.index("[MASK]")]
+    assert moved[len(VOCABULARY) :].any()
 
 
 def test_exported_files_hold_these_weights(trained: Trained) -> None:
@@ -401,7 +418,7 @@ def test_what_is_exported_computes_as_serving_does(world: World, tmp_path: Path)
     ids = np.array([[2, 15, 16, 3], [2, 24, 3, 0]])
     answers = {}
     for directory in (str(half), world.encoder["training"]):
-        other = build(BertConfig(**(QUICK | settings)), directory, len(CLASSES)).whole
+        other = build(BertConfig(**(QUICK | settings)), directory, len(VOCABULARY), len(CLASSES)).whole
         other.set_weights(model.get_weights())
         answers[directory] = other(ids).numpy()
     exact = answers[world.encoder["training"]]
@@ -411,3 +428,23 @@ def test_what_is_exported_computes_as_serving_does(world: World, tmp_path: Path)
         values(model.weights)["embeddings/word_embeddings:0"],
         make_learned_tensors()["embeddings.word_embeddings.weight"],
     )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_weight_decay_leaves_the_linear_part_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """A row that no text uses stays as it was, however strong the decay."""
+
+    def build_with_ones(*arguments: Any) -> Bert:
+        model = build(*arguments)
+        wide = model.head.get_layer("wide")
+        wide.set_weights([np.ones_like(wide.get_weights()[0])])
+        return model
+
+    monkeypatch.setattr("trainers.bert.run.build", build_with_ones)
+    settings = MODES[mode] | {"epochs": 1, "head_epochs": 1, "weight_decay": 0.5}
+    model = train(world, tmp_path, write=False, **settings)
+    table = values(model.weights)["wide/ngrams:0"]
+    np.testing.assert_array_equal(table[VOCABULARY.index("[MASK]")], np.ones(len(CLASSES)))
+    assert (table[VOCABULARY.index("goal")] != 1).any()

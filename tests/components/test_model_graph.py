@@ -1,4 +1,4 @@
-"""Tests of what a SavedModel from elsewhere may contain."""
+"""A graph that could reach outside of its model is refused before it is loaded."""
 
 import inspect
 import re
@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from components import model_graph
 from components.errors import BadInputError
-from trainers.bert import inspection
-from trainers.bert.inspection import check_saved_model
+from components.model_graph import check_model_graph
 
 TEXT = [tf.TensorSpec([None], tf.string)]
 # Arguments of operations that name a file, a host or a database.
@@ -98,7 +98,7 @@ def model(tmp_path: Path) -> Callable[[Callable[[meta_graph_pb2.MetaGraphDef], N
 def refused(directory: Path, *words: str) -> None:
     for name in (None, "https://host/model/1"):
         with pytest.raises(BadInputError) as error:
-            check_saved_model(directory, name)
+            check_model_graph(directory, name)
         assert str(error.value).startswith(f"{name or directory} ")
         assert "\n" not in str(error.value)
         for word in words:
@@ -109,7 +109,7 @@ def test_a_model_with_variables_and_a_vocabulary_is_let_in(tmp_path: Path) -> No
     (tmp_path / "vocab.txt").write_text("a\nb\n")
     tf.saved_model.save(Tokenizer(tmp_path / "vocab.txt"), str(tmp_path / "model"))
     assert b"SaveV2" in (tmp_path / "model" / "saved_model.pb").read_bytes()
-    check_saved_model(tmp_path / "model")
+    check_model_graph(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,28 @@ def test_an_operation_is_found_wherever_it_is(model: Callable[..., Path], op: st
         nodes.add(name="second", op=op)
 
     refused(model(add), f"uses the operation {op},")
+
+
+@pytest.mark.parametrize("place", ["graph", "function"])
+def test_an_operation_that_nobody_knows_is_refused(model: Callable[..., Path], place: str) -> None:
+    def add(graph: meta_graph_pb2.MetaGraphDef) -> None:
+        function = graph.graph_def.library.function.add()
+        function.signature.name = "inner"
+        nodes = graph.graph_def.node if place == "graph" else function.node_def
+        nodes.add(name="call", op="inner")
+        nodes.add(name="text", op="TFText>FastWordpieceTokenizeWithOffsets")
+        nodes.add(name="own", op="RunNativeCode")
+
+    refused(model(add), "uses the operation RunNativeCode, which neither TensorFlow nor tensorflow-text has")
+
+
+def test_a_function_and_an_operation_of_tensorflow_text_are_known(model: Callable[..., Path]) -> None:
+    def add(graph: meta_graph_pb2.MetaGraphDef) -> None:
+        graph.graph_def.library.function.add().signature.name = "inner"
+        graph.graph_def.node.add(name="call", op="inner")
+        graph.graph_def.node.add(name="text", op="TFText>FastWordpieceTokenizeWithOffsets")
+
+    check_model_graph(model(add))
 
 
 def test_a_second_graph_is_looked_into_too(model: Callable[..., Path]) -> None:
@@ -197,7 +219,7 @@ def test_a_checkpoint_is_for_the_saver_only(
     if call:
         refused(directory, f"uses the operation {op},")
     else:
-        check_saved_model(directory)
+        check_model_graph(directory)
 
 
 @pytest.mark.parametrize("stream", ["stderr", "stdout", "log(info)"])
@@ -205,7 +227,7 @@ def test_printing_elsewhere_than_to_a_file_is_harmless(model: Callable[..., Path
     def add(graph: meta_graph_pb2.MetaGraphDef) -> None:
         graph.graph_def.node.add(name="a", op="PrintV2").attr["output_stream"].s = stream.encode()
 
-    check_saved_model(model(add))
+    check_model_graph(model(add))
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/../../b"])
@@ -214,7 +236,7 @@ def test_an_asset_outside_is_refused(model: Callable[..., Path], name: str) -> N
 
 
 def test_an_asset_inside_is_let_in(model: Callable[..., Path]) -> None:
-    check_saved_model(model(lambda graph: graph.asset_file_def.add(filename="vocab.txt")))
+    check_model_graph(model(lambda graph: graph.asset_file_def.add(filename="vocab.txt")))
 
 
 def test_a_model_of_tensorflow_1_is_refused(model: Callable[..., Path]) -> None:
@@ -232,9 +254,9 @@ def test_what_is_no_whole_saved_model_is_refused(
     path.write_bytes(b"")
     refused(tmp_path, "without a graph")
     path.write_bytes(content)
-    monkeypatch.setattr(inspection, "MOST_GRAPH_BYTES", len(content))
-    check_saved_model(tmp_path)
-    monkeypatch.setattr(inspection, "MOST_GRAPH_BYTES", len(content) - 1)
+    monkeypatch.setattr(model_graph, "MOST_GRAPH_BYTES", len(content))
+    check_model_graph(tmp_path)
+    monkeypatch.setattr(model_graph, "MOST_GRAPH_BYTES", len(content) - 1)
     refused(tmp_path, f"{len(content):,} bytes")
     monkeypatch.undo()
     path.unlink()
@@ -251,4 +273,4 @@ def test_every_operation_of_this_tensorflow_that_names_something_outside_is_deni
         if any(OUTSIDE.search(argument) for argument in inspect.signature(getattr(tf.raw_ops, name)).parameters)
     }
     assert {"ReadFile", "CSVDatasetV2", "DataServiceDataset"} <= reaching
-    assert sorted(name for name in reaching - HARMLESS if inspection._family(name) not in inspection._DENIED) == []
+    assert sorted(name for name in reaching - HARMLESS if model_graph._family(name) not in model_graph._DENIED) == []

@@ -1,4 +1,7 @@
-"""Looks into a SavedModel from elsewhere before it is loaded: a graph can read and write files, and run Python."""
+"""Looks into the graph of a SavedModel before it is loaded: a graph can read and write files, and run Python.
+
+What its files may be is for ``components.model_files``.
+"""
 
 import re
 from collections.abc import Iterable
@@ -6,12 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from components.errors import BadInputError
+from components.model_files import MOST_GRAPH_BYTES
 
 if TYPE_CHECKING:
     from tensorflow.core.framework import node_def_pb2
     from tensorflow.core.protobuf import meta_graph_pb2
-
-MOST_GRAPH_BYTES = 256 << 20
 
 # Names as ``_family`` gives them: without Experimental before and the version behind.
 _PYTHON = "PyFunc PyFuncStateless EagerPyFunc"
@@ -34,8 +36,11 @@ _DENIED = frozenset(f"{_PYTHON} {_FILES} {_NETWORK} {_OPAQUE}".split()) | {"Save
 _CHECKPOINT = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints"})
 
 
-def check_saved_model(directory: Path, name: str | None = None) -> None:
-    """Refuses a SavedModel that could touch files other than its own, reach the network, or run Python.
+def check_model_graph(directory: Path, name: str | None = None) -> None:
+    """Refuses a SavedModel that could touch files other than its own, reach the network, or run Python or other code.
+
+    Operations are held against a deny-list, and those that neither TensorFlow nor tensorflow-text has are refused
+    because nobody knows what they do. The graph is parsed, and nothing of it runs.
 
     Args:
         directory: Holds ``saved_model.pb``.
@@ -43,7 +48,7 @@ def check_saved_model(directory: Path, name: str | None = None) -> None:
 
     Raises:
         BadInputError: There is no ``saved_model.pb``, it is damaged, too large or of TensorFlow 1, an asset lies
-            outside, or an operation is on the deny-list; the first such operation is named.
+            outside, or an operation is on the deny-list or unknown; the first such operation is named.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
@@ -78,9 +83,10 @@ def _check_graph(graph: "meta_graph_pb2.MetaGraphDef", name: str) -> None:
         if place.is_absolute() or ".." in place.parts:
             raise BadInputError(f"{name} takes {asset.filename!r}, a file outside of it, for an asset: do not use it")
     functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
-    _check_nodes(graph.graph_def.node, name)
-    for nodes in functions.values():
+    everything = (graph.graph_def.node, *functions.values())
+    for nodes in everything:
         _check_nodes(nodes, name)
+    _check_known({node.op for nodes in everything for node in nodes} - functions.keys(), name)
     for function in sorted(_reachable(graph.object_graph_def.concrete_functions, functions)):
         for node in functions[function]:
             if node.op in _CHECKPOINT:
@@ -93,6 +99,18 @@ def _check_nodes(nodes: "Iterable[node_def_pb2.NodeDef]", name: str) -> None:
         prints_to_file = node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:")
         if (node.op not in _CHECKPOINT and _family(node.op) in _DENIED) or prints_to_file:
             raise _refused(node.op, name)
+
+
+def _check_known(operations: set[str], name: str) -> None:
+    import tensorflow_text  # noqa: F401  registers the ops of text models
+    from tensorflow.python.framework import op_def_registry
+
+    unknown = sorted(operation for operation in operations if op_def_registry.get(operation) is None)
+    if unknown:
+        raise BadInputError(
+            f"{name} uses the operation {unknown[0][:100]}, which neither TensorFlow nor tensorflow-text has: choose a "
+            "model without it"
+        )
 
 
 def _refused(op: str, name: str) -> BadInputError:
