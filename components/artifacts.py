@@ -13,3 +13,40 @@ class Verdict(artifact.Artifact):
     """``verdict.json``: what a gate checked, the numbers it saw and its decision."""
 
     TYPE_NAME = "NewsdeskVerdict"
+
+
+class DataProfile(artifact.Artifact):
+    """``profile.json``: counts of rows, classes, text lengths and words, what later data are held against."""
+
+    TYPE_NAME = "NewsdeskDataProfile"
+
+
+class Champion(artifact.Artifact):
+    """``champion.json`` says which version serves, or that none does; beside it that version's ``model/``, and
+    ``profile.json`` and ``predictions.npz`` where its run kept them."""
+
+    TYPE_NAME = "NewsdeskChampion"
+
+
+class Answers(artifact.Artifact):
+    """``predictions.npz``: what a model answers on the test split."""
+
+    TYPE_NAME = "NewsdeskAnswers"
+
+
+class Registration(artifact.Artifact):
+    """``registration.json``: the version of MLflow's registry that holds the candidate."""
+
+    TYPE_NAME = "NewsdeskRegistration"
+
+
+class ModelCard(artifact.Artifact):
+    """``MODEL_CARD.md``, which is pushed with the model."""
+
+    TYPE_NAME = "NewsdeskModelCard"
+
+
+class Promotion(artifact.Artifact):
+    """Says in its properties which alias was pointed at what was pushed."""
+
+    TYPE_NAME = "NewsdeskPromotion"

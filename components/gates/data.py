@@ -1,8 +1,8 @@
-"""DataGate: stops the run when the data break the schema, and counts rows that leak from train into test."""
+"""DataGate: stops the run when the data break the schema, or are not such as a model should be trained on."""
 
+import json
 import logging
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
@@ -13,52 +13,48 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from components import features
-from components.artifacts import Verdict
-from components.errors import GateRejectedError
+from components.artifacts import Champion, DataProfile, Verdict
+from components.data_profile import LENGTH_EDGES, PROFILE_FILE, Profile, from_json, to_json
+from components.errors import BadInputError
 from components.examples import read_texts
-from components.gates.verdict import write_verdict
+from components.gates.config import DataGateConfig
+from components.gates.data_checks import check_data
+from components.gates.data_facts import Data, count_overlap, gather, seen_texts
+from components.gates.schema_checks import Anomaly, check_schema, find_anomalies, find_unreadable
+from components.gates.verdict import conclude
 
-_MOST_VALUES = 5
 _log = logging.getLogger("newsdesk.data_gate")
 
 
-@dataclass(frozen=True)
-class Anomaly:
-    """One broken rule of the schema. ``values`` are offending values with the rows that hold them."""
-
-    split: str
-    feature: str
-    problem: str
-    values: tuple[tuple[str, int], ...]
-
-    def __str__(self) -> str:
-        found = ", ".join(
-            f"{value!r} in {count} row{'s' * (count != 1)}" for value, count in self.values[:_MOST_VALUES]
-        )
-        return f"{self.split} split, feature {self.feature}: {self.problem}" + (f" ({found})" if found else "")
+def measure(data: Data, champion: Profile | None) -> dict[str, Any]:
+    """Returns the numbers of a verdict that no check has: what a report draws. ``champion`` is null without one."""
+    test = data.splits[features.TEST].texts
+    return {
+        "test_rows": len(test),
+        "test_rows_in_train": count_overlap(seen_texts(data), test),
+        "classes": list(data.classes),
+        "length_edges": list(LENGTH_EDGES),
+        "data": _drawn(data.profile),
+        "champion": _drawn(champion) if champion else None,
+    }
 
 
-def find_anomalies(
-    split: str,
-    anomalies: anomalies_pb2.Anomalies,
-    statistics: statistics_pb2.DatasetFeatureStatistics,
-    schema: schema_pb2.Schema,
-) -> list[Anomaly]:
-    """Returns the anomalies of one split, with the values behind them taken from its statistics."""
-    found = []
-    for name, info in sorted(anomalies.anomaly_info.items()):
-        values = _offending_values(name, statistics, schema)
-        found.append(Anomaly(split, name, info.description or info.short_description, values))
-    if anomalies.HasField("dataset_anomaly_info"):
-        found.append(Anomaly(split, "(all)", anomalies.dataset_anomaly_info.description, ()))
-    if anomalies.data_missing:
-        found.append(Anomaly(split, "(all)", "the split holds no rows", ()))
-    return found
+def read_champion_profile(directory: str) -> Profile | None:
+    """Returns the profile that the champion's run kept, None if it kept none.
 
-
-def count_overlap(train: set[bytes], test: list[bytes]) -> int:
-    """Returns how many rows of ``test`` have a text that stands in ``train`` as well."""
-    return sum(text in train for text in test)
+    Raises:
+        BadInputError: It is damaged.
+    """
+    path = os.path.join(directory, PROFILE_FILE)
+    if not fileio.exists(path):
+        return None
+    try:
+        return from_json(_read(path))
+    except ValueError as error:
+        raise BadInputError(
+            f"the champion's {PROFILE_FILE} is damaged, so drift cannot be judged ({error}): promote another version "
+            "with newsdesk models promote"
+        ) from error
 
 
 @component
@@ -67,45 +63,62 @@ def DataGate(
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     schema: InputArtifact[standard_artifacts.Schema],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    champion: InputArtifact[Champion],
     verdict: OutputArtifact[Verdict],
+    profile: OutputArtifact[DataProfile],
+    settings: Parameter[str],
     code_digest: Parameter[str],
+    classes: Parameter[str] = "[]",
 ) -> None:
-    """Raises ``GateRejectedError`` on any anomaly; otherwise writes the verdict with the overlap counts."""
+    """Writes the verdict and the data's profile, and raises ``GateRejectedError`` where a check says so.
+
+    ``settings`` is a ``DataGateConfig`` as JSON. ``classes`` are the class names as JSON; without them classes go by
+    their label ids. Rows that cannot be read leave a verdict and no profile.
+    """
+    config = DataGateConfig.model_validate_json(settings)
     curated = io_utils.SchemaReader().read(os.path.join(schema.uri, "schema.pbtxt"))
     found: list[Anomaly] = []
+    unreadable: list[Anomaly] = []
     for split in artifact_utils.decode_split_names(anomalies.split_names):
         stats = statistics_pb2.DatasetFeatureStatisticsList.FromString(
             _read(os.path.join(statistics.uri, f"Split-{split}", "FeatureStats.pb"))
-        )
+        ).datasets[0]
         diff = anomalies_pb2.Anomalies.FromString(_read(os.path.join(anomalies.uri, f"Split-{split}", "SchemaDiff.pb")))
-        found += find_anomalies(split, diff, stats.datasets[0], curated)
-    if found:
-        raise GateRejectedError("DataGate", [str(anomaly) for anomaly in found])
-    train = {text for split in (features.TRAIN, features.EVAL) for text, _ in read_texts(examples.uri, split)}
-    test = [text for text, _ in read_texts(examples.uri, features.TEST)]
-    numbers: dict[str, Any] = {"test_rows": len(test), "test_rows_in_train": count_overlap(train, test)}
-    _log.info("%d of %d test rows stand in train or eval too", numbers["test_rows_in_train"], len(test))
-    write_verdict(verdict.uri, "DataGate", numbers)
+        found += find_anomalies(split, diff, stats, curated)
+        unreadable += find_unreadable(split, stats)
+    if unreadable:
+        conclude(verdict.uri, "DataGate", check_schema(found, unreadable, {}, config))
+    names = json.loads(classes) or _label_ids(curated)
+    rows = {split: list(read_texts(examples.uri, split)) for split in features.SPLITS}
+    unknown = {split: [row for row in pairs if not 0 <= row[1] < len(names)] for split, pairs in rows.items()}
+    data = gather(rows, names)
+    _write(os.path.join(profile.uri, PROFILE_FILE), to_json(data.profile))
+    before = read_champion_profile(champion.uri)
+    numbers = measure(data, before)
+    _log.info("%d of %d test rows stand in train or eval too", numbers["test_rows_in_train"], numbers["test_rows"])
+    checks = check_schema(found, [], unknown, config) + check_data(data, before, config)
+    conclude(verdict.uri, "DataGate", checks, numbers)
 
 
-def _offending_values(
-    name: str, statistics: statistics_pb2.DatasetFeatureStatistics, schema: schema_pb2.Schema
-) -> tuple[tuple[str, int], ...]:
-    spec = next((feature for feature in schema.feature if feature.name == name), None)
-    stats = next((feature for feature in statistics.features if feature.path.step[:] == [name]), None)
-    if spec is None or stats is None:
-        return ()
-    seen = {bucket.label: int(bucket.sample_count) for bucket in stats.string_stats.rank_histogram.buckets}
-    if spec.HasField("int_domain"):
-        low, high = spec.int_domain.min, spec.int_domain.max
-        allowed = {str(value) for value in range(low, high + 1)}
-    elif spec.HasField("domain"):
-        allowed = {value for domain in schema.string_domain if domain.name == spec.domain for value in domain.value}
-    else:
-        return ()
-    return tuple((value, count) for value, count in seen.items() if value not in allowed)
+def _drawn(profile: Profile) -> dict[str, Any]:
+    return {
+        "rows": profile.rows,
+        "class_counts": {split: list(counts) for split, counts in profile.classes.items()},
+        "length_counts": list(profile.lengths),
+        "words": profile.tokens,
+    }
+
+
+def _label_ids(schema: schema_pb2.Schema) -> list[str]:
+    (label,) = (feature for feature in schema.feature if feature.name == features.LABEL)
+    return [str(label_id) for label_id in range(label.int_domain.max + 1)]
 
 
 def _read(path: str) -> bytes:
     with fileio.open(path, "rb") as file:
         return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    with fileio.open(path, "w") as file:
+        file.write(text)
