@@ -4,27 +4,73 @@ Layout of a model base: ``<base>/<version>/`` with the SavedModel and ``MANIFEST
 ``<base>/versions.json``, the numbers ever given out. Versions count up from 1 and are never used twice.
 """
 
-import hashlib
-import json
+import contextlib
+import errno
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import filelock
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.artifacts import Verdict
+from components.artifacts import ModelCard, Registration, Verdict
+from components.errors import BadInputError, GateRejectedError
+from components.manifest import (
+    MANIFEST,
+    changed_while_copied,
+    digest_of,
+    find_damage,
+    hash_files,
+    hash_model,
+    make_manifest,
+    read_manifest,
+    sha256,
+    verify,
+    walk,
+)
+from components.model_base import (
+    LEDGER,
+    TEMPORARY,
+    given_versions,
+    locked,
+    next_version,
+    present_versions,
+    record_versions,
+    removed_versions,
+    sweep,
+)
+from components.push_remote import RemotePushed, push_remote
+from components.register import read_registration
+from components.registry import ROLLED_BACK
+from components.report.model_card import CARD_FILE
 
-MANIFEST = "MANIFEST.json"
-LEDGER = "versions.json"
-_TEMPORARY = ".tmp-"
-_LOCK_SECONDS = 60
+__all__ = [
+    "LEDGER",
+    "MANIFEST",
+    "Pushed",
+    "Pusher",
+    "RemotePushed",
+    "given_versions",
+    "present_versions",
+    "push",
+    "push_model",
+    "read_manifest",
+    "removed_versions",
+    "verify",
+]
+
+# Servers run as another user (KServe's is 1000), so everybody may read, whatever this process's umask.
+_FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
+_REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there, or raise the quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+}
 
 
 @dataclass(frozen=True)
@@ -37,115 +83,152 @@ class Pushed:
     new: bool
 
 
-def push_model(model: Path, base: Path) -> Pushed:
+def push(model: Path, base: str, extra: Mapping[str, str] | None = None) -> Pushed | RemotePushed:
+    """Pushes to a directory, or to an object store where ``base`` begins with its scheme, such as ``gs://``.
+
+    Arguments and errors are those of ``push_model`` and ``push_remote``.
+    """
+    return push_remote(model, base, extra) if "://" in base else push_model(model, Path(base), extra)
+
+
+def push_model(model: Path, base: Path, extra: Mapping[str, str] | None = None) -> Pushed:
     """Copies a SavedModel to the next version of a model base.
 
-    The copy is made beside its place, listed with a SHA-256 per file in a manifest, flushed to disk, and
-    renamed. A model that is the newest version already is not pushed again.
+    The copy is made beside its place, compared with the source, listed with a SHA-256 per file in a manifest,
+    flushed to disk, and renamed. A model that is the newest version already, unharmed, is not pushed again.
 
     Args:
         model: SavedModel directory.
         base: Model base; made if missing.
+        extra: Texts by file name that go beside the model, such as its card. They do not make it another model.
 
     Returns:
         The version that holds the model now.
+
+    Raises:
+        BadInputError: There is no model, it holds a link, it changes while it is copied, the disk is full or cannot
+            be written to, or another push does not end. The versions that stood in the base still do, unchanged.
+        ValueError: A name in ``extra`` is more than a name.
     """
-    base.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(base / ".lock", timeout=_LOCK_SECONDS):
-        for leftover in base.glob(f"{_TEMPORARY}*"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
-        files = {str(path.relative_to(model)): _sha256(path) for path in sorted(model.rglob("*")) if path.is_file()}
-        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    try:
+        return _push(model, base, dict(extra or {}))
+    except OSError as error:
+        why = error.strerror or str(error)
+        where = f" of {error.filename}" if error.filename else ""
+        remedy = _REMEDIES.get(error.errno or 0, "see that it can be read and written")
+        raise BadInputError(
+            f"the model was not pushed to {base} ({why}{where}): {remedy} and run again; older versions are untouched"
+        ) from error
+
+
+def _push(model: Path, base: Path, extra: dict[str, str]) -> Pushed:
+    _make_base(base)
+    with locked(base):
+        sweep(base)
+        own = hash_model(model, extra)
+        digest = digest_of(own)
         present = present_versions(base)
-        if present and read_manifest(base / str(present[-1])).get("digest") == digest:
+        if present and _holds(base / str(present[-1]), digest):
             return Pushed(present[-1], base / str(present[-1]), digest, new=False)
-        given = given_versions(base)
-        version = max([0, *present, *given]) + 1
-        temporary = base / f"{_TEMPORARY}{version}-{uuid.uuid4().hex}"
-        shutil.copytree(model, temporary)
-        manifest = {
-            "version": version,
-            "digest": digest,
-            "files": files,
-            "pushed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _flush(temporary)
-        _write_atomically(base / LEDGER, json.dumps({"given": sorted({*given, version})}))
-        os.rename(temporary, base / str(version))
-        _flush_directory(base)
+        version = next_version(base, [*present, *given_versions(base)])
+        temporary = base / f"{TEMPORARY}{version}-{uuid.uuid4().hex}"
+        try:
+            _copy(model, temporary)
+            if hash_files(temporary) != own:
+                raise changed_while_copied(model)
+            for name, text in extra.items():
+                (temporary / name).write_text(text, encoding="utf-8")
+            beside = {name: sha256(temporary / name) for name in extra}
+            (temporary / MANIFEST).write_text(make_manifest(version, own, beside), encoding="utf-8")
+            _publish(temporary)
+            # The versions that stand there too, should the ledger have been lost.
+            record_versions(base, [*present, version])
+            os.rename(temporary, base / str(version))
+        except BaseException:
+            # What cannot be removed now is removed by the next push, and the first error is the one to tell.
+            with contextlib.suppress(OSError):
+                sweep(base)
+            raise
+        try:
+            _flush_directory(base)
+        except OSError as error:
+            raise BadInputError(
+                f"version {version} is in {base}, but a power cut may still lose it ({error.strerror}): check that disk"
+            ) from error
     return Pushed(version, base / str(version), digest, new=True)
-
-
-def present_versions(base: Path) -> list[int]:
-    """Returns the versions that stand in a model base, lowest first."""
-    return sorted(int(path.name) for path in base.glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
-
-
-def given_versions(base: Path) -> list[int]:
-    """Returns every version ever given out in a model base, lowest first."""
-    ledger = base / LEDGER
-    return json.loads(ledger.read_text(encoding="utf-8"))["given"] if ledger.exists() else []
-
-
-def removed_versions(base: Path) -> list[int]:
-    """Returns the versions that were pushed once and are gone, lowest first."""
-    return sorted(set(given_versions(base)) - set(present_versions(base)))
-
-
-def read_manifest(version_dir: Path) -> dict:
-    """Returns the manifest of a pushed version; empty for one that was put there by hand."""
-    path = version_dir / MANIFEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 @component
 def Pusher(
     model: InputArtifact[standard_artifacts.Model],
     verdict: InputArtifact[Verdict],
+    serving_verdict: InputArtifact[Verdict],
+    registration: InputArtifact[Registration],
+    card: InputArtifact[ModelCard],
     pushed_model: OutputArtifact[standard_artifacts.PushedModel],
     base: Parameter[str],
     removed: Parameter[str],
     code_digest: Parameter[str],
 ) -> None:
-    """Pushes the model that the gate let pass.
+    """Pushes the model that the gates let pass.
 
-    ``verdict`` is an input because a model without one must not be pushed. ``removed`` lists versions that
-    are gone from the base, so that an answer from the cache never names a directory that is no longer there.
+    ``verdict`` (ModelGate's) and ``serving_verdict`` are inputs because a model without them must not be pushed.
+    ``removed`` lists versions that are gone from the base, so that an answer from the cache never names a directory
+    that is no longer there. A model that was rolled back is not pushed again: whoever did that had a reason.
     """
-    pushed = push_model(Path(path_utils.serving_model_path(model.uri)), Path(base))
+    known = read_registration(registration.uri)
+    if known.status == ROLLED_BACK:
+        raise GateRejectedError(
+            "Pusher",
+            [
+                f"this is the model of version {known.serving_version}, which was rolled back: "
+                f"newsdesk models promote {known.serving_version} takes it back"
+            ],
+        )
+    text = (Path(card.uri) / CARD_FILE).read_text(encoding="utf-8")
+    pushed = push(Path(path_utils.serving_model_path(model.uri)), base, {CARD_FILE: text})
     pushed_model.set_string_custom_property("pushed_destination", str(pushed.path))
     pushed_model.set_string_custom_property("pushed_version", str(pushed.version))
     pushed_model.set_int_custom_property("pushed", 1)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _make_base(base: Path) -> None:
+    if not base.is_dir():
+        base.mkdir(parents=True, exist_ok=True)
+        base.chmod(_DIRECTORY_MODE)
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    _flush_file(temporary)
-    os.replace(temporary, path)
+def _holds(version_dir: Path, digest: str) -> bool:
+    """Whether a version is the model with that digest, and still what was pushed."""
+    try:
+        return read_manifest(version_dir).get("digest") == digest and find_damage(version_dir) is None
+    except BadInputError:
+        # A damaged version does not answer for the model: it is pushed as the next one.
+        return False
 
 
-def _flush(directory: Path) -> None:
-    for path in directory.rglob("*"):
+def _copy(model: Path, target: Path) -> None:
+    target.mkdir()
+    for name, path in walk(model):
         if path.is_dir():
+            (target / name).mkdir()
+        else:
+            # A file that has become a link meanwhile is copied as one, and found when the copy is compared.
+            shutil.copyfile(path, target / name, follow_symlinks=False)
+
+
+def _publish(directory: Path) -> None:
+    """Lets everybody read a directory, and brings it to the disk."""
+    for _, path in walk(directory):
+        if path.is_dir():
+            path.chmod(_DIRECTORY_MODE)
             _flush_directory(path)
         else:
-            _flush_file(path)
+            path.chmod(_FILE_MODE)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    directory.chmod(_DIRECTORY_MODE)
     _flush_directory(directory)
-
-
-def _flush_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _flush_directory(directory: Path) -> None:
