@@ -1,0 +1,332 @@
+"""Everything a report and a model card say about one run, as plain values that survive as JSON.
+
+Whoever knows a run fills these in; what draws them knows nothing else. None stands for what a run that stopped
+early never had, and ``RunFacts.absence`` says why in one sentence.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter
+
+from components.comparison import Comparison, Estimate
+
+FORMAT: Final = 1
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro-F1",
+    "worst_class_f1": "Worst class F1",
+    "log_loss": "Log loss, nats",
+    "calibration_error": "Calibration error",
+}
+CONFIDENCE = 0.95
+"""Of the intervals of one model's metrics."""
+_DONE = ("ran", "cached")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the graph; ``outputs`` are names and addresses of its artifacts."""
+
+    id: str
+    state: str
+    seconds: float
+    peak_mb: float
+    outputs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One metric of the whole test split.
+
+    Attributes:
+        name: As everywhere, such as ``macro_f1``.
+        value: With its interval, where it has one.
+        bound: Its floor, or its ceiling where ``lower_is_better``; None where the run sets none.
+        about: What the name leaves open, such as the class of ``worst_class_f1``.
+    """
+
+    name: str
+    value: Estimate
+    bound: float | None = None
+    lower_is_better: bool = False
+    about: str = ""
+
+    @property
+    def missed(self) -> bool:
+        """Whether the bound is set and not kept."""
+        if self.bound is None or self.value.value is None:
+            return False
+        return self.value.value > self.bound if self.lower_is_better else self.value.value < self.bound
+
+
+@dataclass(frozen=True)
+class ClassMeasures:
+    """One class of the test split."""
+
+    name: str
+    rows: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+
+
+@dataclass(frozen=True)
+class SliceMeasures:
+    """One slice of the test split."""
+
+    feature: str
+    value: str
+    rows: int
+    accuracy: Estimate
+    macro_f1: Estimate
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows whose top probability is between ``low`` and ``high``; ``confidence`` is its mean."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the model does on the test split. ``confusion`` has true classes as rows, answers as columns."""
+
+    rows: int
+    headlines: list[Headline]
+    classes: list[ClassMeasures]
+    slices: list[SliceMeasures]
+    confusion: list[list[int]]
+    reliability: list[ReliabilityBin]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A row that the model gets wrong, and the probabilities of its answer and of the label."""
+
+    text: str
+    label: str
+    label_probability: float
+    answer: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that serves, and how the candidate does against it.
+
+    Attributes:
+        serving_version, registry_version: None where no model serves yet.
+        reason: Why this one, or why none, in the words of the node Champion.
+        verdict: The ModelGate's: ``better``, ``not worse`` or ``worse``; None where it gave none.
+        margin: Loss of accuracy that still counts as not worse.
+        comparison: A is the champion, B the candidate; None where not both answered the same rows.
+        note: Why there is no comparison, where the champion has answers.
+    """
+
+    serving_version: str | None
+    registry_version: str | None
+    reason: str
+    verdict: str | None = None
+    margin: float | None = None
+    comparison: Comparison | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class EpochMeasures:
+    """Losses are mean cross-entropies in nats; accuracies are shares."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    eval_loss: float
+    eval_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a fit did; the model has the weights of ``best_epoch``."""
+
+    epochs: list[EpochMeasures]
+    best_epoch: int
+    parameters: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One thing a gate looked at, as in its verdict."""
+
+    name: str
+    severity: str
+    passed: bool
+    sentence: str
+    value: float | None = None
+    limit: float | None = None
+    rows: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate's verdict. ``numbers`` is whatever else it measured."""
+
+    name: str
+    passed: bool
+    reasons: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    checks: list[GateCheck] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Rows per number of words: ``rows[i]`` have ``edges[i]`` words or more and fewer than ``edges[i + 1]``, if any."""
+
+    name: str
+    edges: list[int]
+    rows: list[int]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What came in.
+
+    Attributes:
+        source: ``ag-news`` for the public files, ``sample`` for the bundled ones, ``own`` for all others.
+        directory: Where they were.
+        digest: Of their content.
+        rows: In the files.
+        splits: Split to class to rows.
+        malformed: Rows in quarantine.
+        quarantine: Why, and how many rows.
+        quarantine_file: Where they are listed.
+        lengths: Of this run's texts and of the champion's, where they are known.
+    """
+
+    source: Literal["ag-news", "sample", "own"]
+    directory: str
+    digest: str
+    rows: int = 0
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    malformed: int = 0
+    quarantine: dict[str, int] = field(default_factory=dict)
+    quarantine_file: str | None = None
+    lengths: list[Lengths] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """A model, what it was made of and how good it is: what its card says.
+
+    Attributes:
+        model_name, model_family: As configured.
+        classes: Names in label-id order.
+        data: Its counts are unknown where ``rows`` is 0.
+        evaluation, training: None where a run did not get that far.
+        gates: Verdicts in running order, that of a gate that said no included.
+        versions: Name to version of what made the model.
+        encoder: What a BERT was fine-tuned from.
+        model_version: Directory it was pushed to; None where it was not, or not yet.
+        mlflow_run_id, registry_version: Where MLflow has it.
+    """
+
+    model_name: str
+    model_family: str
+    classes: list[str]
+    data: Data
+    evaluation: Evaluation | None
+    training: Training | None
+    gates: list[Gate]
+    versions: dict[str, str]
+    encoder: str | None = None
+    model_version: str | None = None
+    mlflow_run_id: str | None = None
+    registry_version: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts(ModelFacts):
+    """One finished, rejected or failed run.
+
+    Attributes:
+        run_id: Name of the run.
+        tracking: MLflow's address, without a password.
+        workspace: Directory.
+        status: ``pushed``, ``rejected`` or ``failed``.
+        reasons: Why not pushed, in the run's own words.
+        finished_at: ISO 8601, UTC.
+        seconds: Of the whole run.
+        preset: As configured.
+        pushed_as: ``champion`` or ``challenger``, None where nothing was pushed.
+        model_dir: Where it was pushed to.
+        nodes: In running order.
+        mistakes, champion: None where the run did not get that far.
+        settings: All of them, dotted.
+    """
+
+    run_id: str
+    tracking: str
+    workspace: str
+    status: str
+    reasons: list[str]
+    finished_at: str
+    seconds: float
+    preset: str
+    pushed_as: str | None
+    model_dir: str | None
+    nodes: list[Node]
+    mistakes: list[Mistake] | None
+    champion: Champion | None
+    settings: dict[str, str]
+    format: Literal[1] = FORMAT
+
+    @property
+    def stopped_at(self) -> str | None:
+        """The node that failed, None if none did."""
+        return next((node.id for node in self.nodes if node.state == "failed"), None)
+
+    def gate(self, name: str) -> Gate | None:
+        """Returns a gate's verdict, None if it gave none."""
+        return next((gate for gate in self.gates if gate.name == name), None)
+
+    def absence(self, node: str) -> str:
+        """Returns one sentence on why a run has nothing from ``node``.
+
+        Raises:
+            ValueError: The node finished, so that something ought to be there.
+        """
+        state = next((item.state for item in self.nodes if item.id == node), None)
+        if state in _DONE:
+            raise ValueError(f"run {self.run_id}: {node} finished, and yet what it found is missing: repeat the run")
+        if state is None and self.nodes:
+            return f"Nothing to show: the graph of this run has no {node}."
+        if state == "failed":
+            return f"Nothing to show: {node} ended without a result."
+        where = f"{self.stopped_at} stopped the run" if self.stopped_at else "the run ended"
+        return f"Nothing to show: {where} before {node} began."
+
+    def to_json(self) -> str:
+        """Returns one JSON object."""
+        return _adapter().dump_json(self, indent=1).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "RunFacts":
+        """Returns what ``to_json`` wrote.
+
+        Raises:
+            pydantic.ValidationError: It is something else, or of another format.
+        """
+        return _adapter().validate_json(text)
+
+
+@cache
+def _adapter() -> TypeAdapter[RunFacts]:
+    return TypeAdapter(RunFacts)

@@ -1,0 +1,90 @@
+"""What nodes left on disk, as it is and as it must not be."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from components.example_gen.fetch import RemoteFile
+from components.example_gen.source import SAMPLE_DIR
+from components.report import reading
+from components.report.facts import Gate, GateCheck, Lengths
+
+
+def write_verdict(directory: Path, **more: object) -> Path:
+    directory.mkdir(exist_ok=True)
+    check = {"name": "leakage", "severity": "fail", "passed": True, "sentence": "none", "value": 0.0, "limit": 0.01}
+    verdict = {"gate": "DataGate", "passed": True, "reasons": [], "warnings": [], "checks": [{**check, "rows": ["a"]}]}
+    (directory / "verdict.json").write_text(json.dumps({**verdict, "numbers": {}, **more}))
+    return directory
+
+
+def write_ingest(directory: Path) -> Path:
+    directory.mkdir()
+    report = {"rows": 12, "splits": {"test": {"World": 4}}, "malformed": 3, "unknown_labels": [], "digest": "d"}
+    (directory / "report.json").write_text(json.dumps(report))
+    lines = [{"file": "train.csv", "line": number, "reason": reason} for number, reason in enumerate("abb")]
+    (directory / "quarantine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return directory
+
+
+def test_a_verdict_is_read_whole(tmp_path: Path) -> None:
+    found = reading.read_gate(write_verdict(tmp_path / "v", numbers={"rows": 3}))
+    check = GateCheck("leakage", "fail", True, "none", 0.0, 0.01, ["a"])
+    assert found == Gate("DataGate", True, checks=[check], numbers={"rows": 3})
+
+
+def test_a_verdict_with_half_a_character_can_be_shown(tmp_path: Path) -> None:
+    found = reading.read_gate(write_verdict(tmp_path / "v", reasons=["\ud800"], warnings=["caf\u00e9"]))
+    assert found.warnings == ["caf\u00e9"]
+    assert found.reasons[0].encode()
+
+
+@pytest.mark.parametrize("flaw", [{"passed": "perhaps"}, {"checks": [{"name": "x"}]}])
+def test_a_damaged_verdict_is_an_error(tmp_path: Path, flaw: dict) -> None:
+    with pytest.raises(ValidationError):
+        reading.read_gate(write_verdict(tmp_path / "v", **flaw))
+
+
+def test_a_verdict_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        reading.read_gate(tmp_path)
+
+
+def test_rows_and_quarantine_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("x")
+    drawn = {"length_counts": [1, 2]}
+    gates = [Gate("DataGate", True, numbers={"length_edges": [0, 1], "data": drawn, "champion": None})]
+    found = reading.read_data(write_ingest(tmp_path / "r"), tmp_path, "test.csv", "d", gates)
+    assert (found.rows, found.malformed, found.splits) == (12, 3, {"test": {"World": 4}})
+    assert list(found.quarantine.items()) == [("b", 2), ("a", 1)]
+    assert found.lengths == [Lengths("this run", [0, 1], [1, 2])]
+    assert (found.source, found.directory, found.digest) == ("own", str(tmp_path), "d")
+
+
+def test_without_ingest_nothing_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("x")
+    found = reading.read_data(None, tmp_path, "test.csv", "d")
+    assert (found.rows, found.splits, found.lengths) == (0, {}, [])
+
+
+def test_public_data_are_known_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b'"1","a","b"\n'
+    official = RemoteFile("test.csv", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(reading, "FILES", (RemoteFile("train.csv", "0"), official))
+    (tmp_path / "test.csv").write_bytes(content)
+    (tmp_path / "test.csv.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "other.csv").write_bytes(content + b"more")
+    assert reading.recognise(tmp_path, "test.csv") == "ag-news"
+    assert reading.recognise(tmp_path, "test.csv.gz") == "ag-news"
+    assert reading.recognise(tmp_path, "other.csv") == "own"
+    assert reading.recognise(SAMPLE_DIR, "test.csv") == "sample"
+
+
+def test_versions_are_those_installed() -> None:
+    found = reading.installed_versions("4b1d")
+    assert found["code"] == "4b1d"
+    assert {"newsdesk", "python", "tfx", "tensorflow", "mlflow", "system"} <= set(found)
