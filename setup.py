@@ -17,6 +17,7 @@ setup(
     package_data={
         "components.example_gen": ["sample/*.csv", "sample/*.md"],
         "components": ["schema.pbtxt"],
+        "components.report": ["templates/*"],
     },
     install_requires=[
         f"tfx==1.16.0; {OLDER}",
@@ -37,10 +38,12 @@ setup(
         "mlflow>=3.17.2,<3.18",
         "click>=8.2,<9",
         "filelock>=3.16",
+        "jinja2>=3.1.6",
         "matplotlib>=3.8",
         "psutil>=5.9",
         "pydantic>=2.7",
         "requests>=2.32",
+        "pyyaml>=6.0",
         "rich>=13.9",
         "safetensors>=0.5",
         "scipy>=1.12",

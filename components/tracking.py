@@ -1,10 +1,11 @@
-"""MLflow: the only module that talks to it.
+"""Runs in MLflow; ``registry.py`` has its models.
 
 A run is opened before the graph starts and closed with its outcome. What nodes measured is read from their
 artifacts, so that a node answered from the cache is tracked like one that ran.
 """
 
 import json
+import logging
 import re
 import tempfile
 import time
@@ -16,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
 
 from components.errors import BadInputError
+from components.spool import Spool, deliver
 
 if TYPE_CHECKING:
     # It brings TensorFlow, which a reader of runs need not wait for.
     from components.evaluation_result import SliceMetrics
 
-_BATCH = 1000
+_MOST_RUNS = 1000
 _PARAM_CHARACTERS = 500
 _TAG_CHARACTERS = 5_000
 _ERROR_CHARACTERS = 100
+_log = logging.getLogger("newsdesk.tracking")
 
 
 @dataclass(frozen=True)
@@ -48,28 +51,29 @@ def choose_store(environment: Mapping[str, str], database: Path, artifacts: Path
 
 
 class TrackedRun:
-    """One open MLflow run."""
+    """One open MLflow run.
 
-    def __init__(self, client: MlflowClient, run_id: str):
+    If the store stops answering, what follows is written to a spool and delivered by a later run: a training of
+    hours does not end because its diary is away.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, spool: Spool):
         self._client = client
+        self._spool = spool
         self.id = run_id
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Logs settings."""
-        self._client.log_batch(
-            self.id, params=[Param(key, str(value)[:_PARAM_CHARACTERS]) for key, value in values.items()]
-        )
+        self._send("params", {key: str(value)[:_PARAM_CHARACTERS] for key, value in values.items()})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Sets tags."""
-        self._client.log_batch(self.id, tags=[RunTag(key, value[:_TAG_CHARACTERS]) for key, value in values.items()])
+        self._send("tags", {key: value[:_TAG_CHARACTERS] for key, value in values.items()})
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Logs numbers of one step."""
         now = int(time.time() * 1000)
-        metrics = [Metric(_name(key), float(value), now, step) for key, value in values.items()]
-        for start in range(0, len(metrics), _BATCH):
-            self._client.log_batch(self.id, metrics=metrics[start : start + _BATCH])
+        self._send("metrics", [[_name(key), float(value), now, step] for key, value in values.items()])
 
     def history(self, path: Path) -> None:
         """Logs training curves, one step per epoch."""
@@ -87,14 +91,43 @@ class TrackedRun:
 
     def confusion_matrix(self, matrix: np.ndarray, classes: tuple[str, ...]) -> None:
         """Logs the confusion matrix as a picture; rows are true classes."""
-        self._client.log_figure(self.id, _draw_confusion_matrix(matrix, classes), "confusion_matrix.png")
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "confusion_matrix.png"
+            _draw_confusion_matrix(matrix, classes).savefig(path)
+            self.file(path)
 
     def json(self, name: str, value: Any) -> None:
         """Logs a JSON document as an artifact."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / name
             path.write_text(json.dumps(value, indent=1), encoding="utf-8")
-            self._client.log_artifact(self.id, str(path))
+            self.file(path)
+
+    def file(self, path: Path) -> None:
+        """Logs a file as an artifact under its own name."""
+        self._send("file", str(path))
+
+    def version_tags(self, name: str, version: str, values: Mapping[str, str]) -> None:
+        """Sets tags of a registered model's version, such as the one this run trained."""
+        self._send("version", [name, version, {key: value[:_TAG_CHARACTERS] for key, value in values.items()}])
+
+    def end(self, status: str) -> None:
+        """Closes the run."""
+        self._send("end", [status, int(time.time() * 1000)])
+
+    def _send(self, kind: str, value: Any) -> None:
+        if self._spool.entries(self.id):
+            self._spool.add(self.id, kind, value)
+            return
+        try:
+            deliver(self._client, self.id, kind, value)
+        except MlflowException as error:
+            self._spool.add(self.id, kind, value)
+            _log.warning(
+                "MLflow does not answer (%s...): what this run measures is kept in %s and delivered by the next run",
+                str(error)[:_ERROR_CHARACTERS],
+                self._spool.directory,
+            )
 
 
 @dataclass(frozen=True)
@@ -129,10 +162,12 @@ def find_runs(store: Store, prefix: str) -> list[FoundRun]:
         found = [
             run
             for attribute in ("run_id", "run_name")
-            for run in client.search_runs(experiments, f"attributes.{attribute} LIKE '{prefix}%'", max_results=_BATCH)
+            for run in client.search_runs(
+                experiments, f"attributes.{attribute} LIKE '{prefix}%'", max_results=_MOST_RUNS
+            )
         ]
     except MlflowException as error:
-        raise _refused(store, error) from error
+        raise refused(store, error) from error
     # LIKE takes an underscore for any letter, and does not tell upper case from lower.
     named = [run for run in found if run.info.run_id.startswith(prefix) or run.info.run_name.startswith(prefix)]
     unique = {run.info.run_id: run for run in sorted(named, key=lambda run: run.info.start_time, reverse=True)}
@@ -140,24 +175,28 @@ def find_runs(store: Store, prefix: str) -> list[FoundRun]:
 
 
 @contextmanager
-def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
+def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterator[TrackedRun]:
     """Opens a run and closes it as FINISHED, or as FAILED with the reason in the tag ``reason``.
+
+    What earlier runs left in the spool is delivered first.
 
     Args:
         store: Where.
         experiment: Name of the experiment; made if missing.
         name: Name of the run.
+        spool: Keeps what cannot be delivered.
 
     Raises:
         BadInputError: The store does not answer or refuses.
     """
     client = MlflowClient(tracking_uri=store.uri)
     try:
+        spool.deliver(client)
         found = client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
-        run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id)
+        run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id, spool)
     except MlflowException as error:
-        raise _refused(store, error) from error
+        raise refused(store, error) from error
     status = RunStatus.FAILED
     try:
         yield run
@@ -167,10 +206,11 @@ def start_run(store: Store, experiment: str, name: str) -> Iterator[TrackedRun]:
         run.tags({"reason": reason})
         raise
     finally:
-        client.set_terminated(run.id, RunStatus.to_string(status))
+        run.end(RunStatus.to_string(status))
 
 
-def _refused(store: Store, error: MlflowException) -> BadInputError:
+def refused(store: Store, error: MlflowException) -> BadInputError:
+    """Returns the sentence for a store that does not answer or refuses."""
     return BadInputError(
         f"MLflow at {store.uri} does not answer or refuses ({str(error)[:_ERROR_CHARACTERS]}...): "
         "start it, or set MLFLOW_TRACKING_URI to another or to nothing"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BadInputError
+from components.gates.config import DataGateConfig, ModelGateConfig, ServingGateConfig
 from trainers.bert.config import BertConfig
 from trainers.transformer.config import TransformerConfig
 
@@ -43,6 +44,14 @@ class Floors(_Section):
     calibration_error: float = Field(ge=0, le=1, description="a ceiling, not a floor")
 
 
+class PushConfig(_Section):
+    """What becomes of a model that every gate let pass."""
+
+    as_: Literal["champion", "challenger"] = Field(
+        "champion", alias="as", description="serves everyone, or only who asks for the challenger"
+    )
+
+
 class Config(_Section):
     """One pipeline run."""
 
@@ -54,6 +63,10 @@ class Config(_Section):
     transformer: TransformerConfig = TransformerConfig()
     bert: BertConfig = BertConfig()
     floors: Floors
+    data_gate: DataGateConfig = DataGateConfig()
+    model_gate: ModelGateConfig = ModelGateConfig()
+    serving_gate: ServingGateConfig = ServingGateConfig()
+    push: PushConfig = PushConfig()
 
 
 def override(config: Config, assignments: dict[str, str]) -> Config:
@@ -66,7 +79,7 @@ def override(config: Config, assignments: dict[str, str]) -> Config:
     Raises:
         BadInputError: A key does not exist, or a value has the wrong type or is out of range.
     """
-    values = config.model_dump()
+    values = config.model_dump(by_alias=True)
     known = flatten(config)
     for key, value in assignments.items():
         if key not in known:
@@ -100,10 +113,10 @@ def parse(values: dict[str, Any]) -> Config:
 def flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
     """Returns dotted keys and values of all settings, in order."""
     flat: dict[str, Any] = {}
-    for name in type(config).model_fields:
-        value = getattr(config, name)
+    for name, field in type(config).model_fields.items():
+        value, key = getattr(config, name), field.alias or name
         if isinstance(value, BaseModel):
-            flat |= flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{name}"] = value
+            flat[f"{prefix}{key}"] = value
     return flat

@@ -1,6 +1,7 @@
 """The graph: the only place that lists the nodes."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2
@@ -14,16 +15,22 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 
 from components import features
+from components.answers import Answers
+from components.card import Card
+from components.champion import Champion
 from components.example_gen.component import ExampleGen
 from components.example_gen.source import Source
 from components.gates.data import DataGate
 from components.gates.model import ModelGate
+from components.gates.serving import ServingGate
+from components.promote import Promote
 from components.push import Pusher, removed_versions
+from components.register import Register
 from components.schema import ImportSchema, load_schema
 from pipeline.config import Config
 from pipeline.evaluation import make_eval_config
 from pipeline.families import FAMILIES, Prepared
-from pipeline.source_digest import source_digest
+from pipeline.source_digest import project_digest, source_digest
 from pipeline.workspace import Workspace
 
 # The short name is missing from older Beam releases, and Beam 2.68 and later try to download another runner
@@ -36,8 +43,26 @@ BEAM_IN_MEMORY = (
 )
 
 
+@dataclass(frozen=True)
+class RegistryState:
+    """Where candidates are registered, and how it stood when the graph was made.
+
+    Attributes:
+        store: MLflow's URI.
+        snapshot: What answers that come from there depend on, for the cache.
+    """
+
+    store: str
+    snapshot: str
+
+
 def create_pipeline(
-    config: Config, source: Source, workspace: Workspace, prepared: Prepared, enable_cache: bool = True
+    config: Config,
+    source: Source,
+    workspace: Workspace,
+    prepared: Prepared,
+    registry: RegistryState,
+    enable_cache: bool = True,
 ) -> Pipeline:
     """Returns the pipeline from files to a pushed model.
 
@@ -46,6 +71,7 @@ def create_pipeline(
         source: Input files.
         workspace: Where artifacts, metadata and models go.
         prepared: What the family's ``prepare`` returned.
+        registry: MLflow's.
         enable_cache: Whether a node that ran on the same input before is answered from its outputs.
     """
     family = FAMILIES[config.model]
@@ -69,12 +95,21 @@ def create_pipeline(
     statistics_gen = StatisticsGen(examples=examples, schema=schema)
     # The difference between the two.
     validator = ExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema)
-    # Stops the run if there is any.
+    # The model that serves, what it answered and what its data looked like; or that there is none.
+    champion = Champion(
+        name=config.name,
+        store=registry.store,
+        registry=registry.snapshot,
+        code_digest=source_digest("components.champion"),
+    ).with_id("Champion")
+    # Stops the run if the data break the schema, leak, or have moved away from the champion's.
     data_gate = DataGate(
         examples=examples,
         statistics=statistics_gen.outputs["statistics"],
         schema=schema,
         anomalies=validator.outputs["anomalies"],
+        champion=champion.outputs["champion"],
+        settings=config.data_gate.model_dump_json(),
         code_digest=source_digest("components.gates.data"),
     ).with_id("DataGate")
     # Text to token ids; the graph it writes is part of the exported model. It never sees the test split.
@@ -106,20 +141,85 @@ def create_pipeline(
         example_splits=[features.TEST],
         eval_config=make_eval_config(len(source.classes), config.floors, source_digest("components.metrics")),
     )
-    # Stops the run if a floor is missed.
+    # What the candidate says on every test row, for all that follows.
+    answers = Answers(
+        model=trainer.outputs["model"], examples=examples, code_digest=source_digest("components.answers")
+    ).with_id("Answers")
+    # Every candidate is a version of the registry, before anyone judges it.
+    register = Register(
+        model=trainer.outputs["model"],
+        answers=answers.outputs["answers"],
+        profile=data_gate.outputs["profile"],
+        name=config.name,
+        store=registry.store,
+        registry=registry.snapshot,
+        code_digest=source_digest("components.register"),
+    ).with_id("Register")
+    # Stops the run if a floor is missed, or if the candidate may be worse than the champion on the same rows.
     model_gate = ModelGate(
         evaluation=evaluator.outputs["evaluation"],
         blessing=evaluator.outputs["blessing"],
+        answers=answers.outputs["answers"],
+        champion=champion.outputs["champion"],
+        examples=examples,
+        classes=json.dumps(source.classes),
+        settings=config.model_gate.model_dump_json(),
         code_digest=source_digest("components.gates.model"),
     ).with_id("ModelGate")
+    # Stops the run if the export does not answer as it must in a process that has nothing of ours.
+    serving_gate = ServingGate(
+        model=trainer.outputs["model"],
+        answers=answers.outputs["answers"],
+        settings=config.serving_gate.model_dump_json(),
+        code_digest=source_digest("components.gates.serving", "components.gates.serving_probe"),
+    ).with_id("ServingGate")
+    serving_gate.add_upstream_node(model_gate)
+    # What the model is, what it was made of and how good it is, for whoever finds it.
+    card = Card(
+        ingest=example_gen.outputs["report"],
+        model_run=trainer.outputs["model_run"],
+        evaluation=evaluator.outputs["evaluation"],
+        answers=answers.outputs["answers"],
+        registration=register.outputs["registration"],
+        data_verdict=data_gate.outputs["verdict"],
+        model_verdict=model_gate.outputs["verdict"],
+        serving_verdict=serving_gate.outputs["verdict"],
+        source=json.dumps(
+            {
+                "directory": str(source.directory),
+                "test": source.test,
+                "digest": source.digest,
+                "classes": source.classes,
+            }
+        ),
+        name=config.name,
+        family=config.model,
+        floors=config.floors.model_dump_json(),
+        code_version=project_digest(),
+        code_digest=source_digest("components.card"),
+    ).with_id("Card")
     # Makes the model the newest version of the model base, all of it or nothing.
     pusher = Pusher(
         model=trainer.outputs["model"],
         verdict=model_gate.outputs["verdict"],
+        serving_verdict=serving_gate.outputs["verdict"],
+        card=card.outputs["card"],
+        registration=register.outputs["registration"],
         base=str(base),
         removed=json.dumps(removed_versions(Path(base))),
         code_digest=source_digest("components.push"),
     ).with_id("Pusher")
+    # Makes that version the one that serves.
+    promote = Promote(
+        pushed_model=pusher.outputs["pushed_model"],
+        registration=register.outputs["registration"],
+        serving=str(workspace.serving),
+        name=config.name,
+        alias=config.push.as_,
+        store=registry.store,
+        registry=registry.snapshot,
+        code_digest=source_digest("components.promote"),
+    ).with_id("Promote")
 
     return Pipeline(
         pipeline_name=config.name,
@@ -130,12 +230,18 @@ def create_pipeline(
             schema_import,
             statistics_gen,
             validator,
+            champion,
             data_gate,
             transform,
             trainer,
             evaluator,
+            answers,
+            register,
             model_gate,
+            serving_gate,
+            card,
             pusher,
+            promote,
         ],
         enable_cache=enable_cache,
         beam_pipeline_args=list(BEAM_IN_MEMORY),

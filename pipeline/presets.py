@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from components.errors import BadInputError
+from components.gates.config import ModelGateConfig
 from pipeline.config import Config, Floors, TextConfig
 from trainers.bert.config import BertConfig
 from trainers.transformer.config import TransformerConfig
@@ -20,6 +21,8 @@ def sample() -> Config:
         transformer=TransformerConfig(epochs=12, batch_size=16, wide_buckets=20_000),
         bert=BertConfig(epochs=3),
         floors=Floors(accuracy=0.7, macro_f1=0.7, worst_class_f1=0.6, calibration_error=0.25),
+        # 200 test rows cannot tell less than some five points.
+        model_gate=ModelGateConfig(margin=0.1),
     )
 
 

@@ -15,16 +15,22 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.utils import path_utils
 
 from components import features
+from components.champion import read_champion
 from components.errors import BadInputError, GateRejectedError
 from components.evaluation_result import read_slices
 from components.example_gen.component import QUARANTINE_FILE, REPORT_FILE
 from components.example_gen.source import Source
 from components.gates.verdict import VERDICT_FILE
+from components.register import read_registration
+from components.registry import PENDING, STATUS, Registry
+from components.registry import REJECTED as REJECTED_STATUS
+from components.spool import Spool
 from components.tracking import Store, TrackedRun, start_run
 from pipeline.config import Config, flatten
 from pipeline.families import Prepared
-from pipeline.graph import create_pipeline
+from pipeline.graph import RegistryState, create_pipeline
 from pipeline.nodes import CACHED, RAN, NodeRun
+from pipeline.report import collect, write_report
 from pipeline.runners.local import LocalRunner
 from pipeline.source_digest import project_digest
 from pipeline.workspace import Workspace, exclusive
@@ -95,10 +101,13 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
     config = request.config
     result = RunResult(PUSHED, run_id, model_family=config.model, model_name=config.name)
     with exclusive(request.workspace, run_id):
-        pipeline = create_pipeline(config, request.source, request.workspace, request.prepared, request.enable_cache)
+        registry = RegistryState(request.tracking.uri, Registry(request.tracking, config.name).snapshot())
+        pipeline = create_pipeline(
+            config, request.source, request.workspace, request.prepared, registry, request.enable_cache
+        )
         runner = LocalRunner(pipeline, run_id, on_change)
         try:
-            with start_run(request.tracking, config.name, run_id) as tracked:
+            with start_run(request.tracking, config.name, run_id, Spool(request.workspace.spool)) as tracked:
                 result.mlflow_run_id = tracked.id
                 _describe(tracked, request, run_id)
                 try:
@@ -114,8 +123,38 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
         except Exception as error:
             traceback.print_exc()
             result.status, result.exit_code, result.reasons = FAILED, 1, [f"{error}" or type(error).__name__]
-    result.seconds = round(time.perf_counter() - started, 2)
+        if result.mlflow_run_id:
+            _tag_candidate(tracked, runner.nodes, config.name, result)
+        result.seconds = round(time.perf_counter() - started, 2)
+        if result.mlflow_run_id:
+            try:
+                result.report = str(write_report(collect(result, runner.nodes, request), request.workspace))
+            except Exception:
+                # The outcome stands, whatever becomes of its page; and it is told.
+                traceback.print_exc()
+                _log.warning("the report could not be written; the reason is in the log")
     return result
+
+
+def _tag_candidate(tracked: TrackedRun, nodes: list[NodeRun], name: str, result: RunResult) -> None:
+    """Writes what the gates said to the candidate's version in the registry."""
+    register = next((node for node in nodes if node.id == "Register" and node.state in (RAN, CACHED)), None)
+    if register is None:
+        return
+    record = read_registration(_path(register, "registration"))
+    tags = {
+        f"verdict.{gate}": "passed" if verdict["passed"] else "; ".join(verdict["reasons"])
+        for gate, verdict in _verdicts(nodes).items()
+    }
+    if result.status == REJECTED and record.status == PENDING:
+        tags[STATUS] = REJECTED_STATUS
+    tracked.version_tags(name, record.registry_version, tags)
+
+
+def _verdicts(nodes: list[NodeRun]) -> dict[str, dict[str, Any]]:
+    """Returns the verdict of every gate that came to one, also of the gate that said no."""
+    paths = {node.id: _path(node, "verdict") / VERDICT_FILE for node in nodes if "verdict" in node.outputs}
+    return {gate: json.loads(path.read_text(encoding="utf-8")) for gate, path in paths.items() if path.is_file()}
 
 
 def _describe(tracked: TrackedRun, request: Request, run_id: str) -> None:
@@ -151,10 +190,10 @@ def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: 
         tracked.json("ingest.json", json.loads((report / REPORT_FILE).read_text(encoding="utf-8")))
         if node.state == CACHED:
             _restore_quarantine(report / QUARANTINE_FILE, request.workspace.quarantine / f"{result.run_id}.jsonl")
-    if node := finished.get("DataGate"):
-        tracked.json(
-            "data_verdict.json", json.loads((_path(node, "verdict") / VERDICT_FILE).read_text(encoding="utf-8"))
-        )
+    for gate, verdict in _verdicts(nodes).items():
+        tracked.json(f"{gate}.json", verdict)
+    if node := finished.get("Champion"):
+        tracked.tags({"champion": read_champion(_path(node, "champion")).serving_version or "none"})
     if node := finished.get("Trainer"):
         history = _path(node, "model_run") / features.HISTORY_FILE
         tracked.history(history)

@@ -45,6 +45,14 @@ class Workspace:
         return self.root / "predictions"
 
     @property
+    def spool(self) -> Path:
+        return self.root / "spool"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import features
+from components.aliases import read_aliases
 
 
 @dataclass(frozen=True)
@@ -24,24 +25,27 @@ class Prediction:
 
 
 class NoModelError(LookupError):
-    """There is no pushed model."""
+    """There is no model that serves."""
 
 
-def newest_version(serving: Path, name: str) -> Path:
-    """Returns the directory of a model's newest version.
+def champion_version(serving: Path, name: str) -> Path:
+    """Returns the directory of the version that serves.
 
     Args:
         serving: Directory of all models.
         name: Model name.
 
     Raises:
-        NoModelError: Nothing has been pushed under that name.
+        NoModelError: None has been promoted under that name, or its directory is gone.
+        BadInputError: The file that names it is damaged.
     """
-    base = serving / name
-    versions = [path for path in base.glob("[0-9]*") if path.name.isdecimal() and (path / "saved_model.pb").is_file()]
-    if not versions:
-        raise NoModelError(f"no model {name} has been pushed to {serving}")
-    return max(versions, key=lambda path: int(path.name))
+    version = read_aliases(serving / name).get("champion")
+    if version is None:
+        raise NoModelError(f"no model {name} serves from {serving}")
+    directory = serving / name / str(version)
+    if not (directory / "saved_model.pb").is_file():
+        raise NoModelError(f"the champion of {name}, version {version}, is no longer at {directory}")
+    return directory
 
 
 class LoadedModel:

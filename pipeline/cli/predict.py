@@ -20,10 +20,10 @@ _BATCH = 256
 @workspace_option
 @json_option
 def command(texts: tuple[str, ...], file: IO[str] | None, name: str, workspace: Path, as_json: bool) -> None:
-    """Classifies TEXTS with the newest pushed model, without a server."""
+    """Classifies TEXTS with the champion, without a server."""
     from pipeline.cli.screen import quiet, silence_warnings
     from pipeline.workspace import Workspace
-    from serving.models import LoadedModel, NoModelError, newest_version
+    from serving.models import LoadedModel, NoModelError, champion_version
 
     try:
         lines = [line.rstrip("\n") for line in file] if file else []
@@ -34,7 +34,7 @@ def command(texts: tuple[str, ...], file: IO[str] | None, name: str, workspace: 
         raise BadInputError("nothing to classify: give texts, or --file with one a line")
     place = Workspace(workspace.resolve())
     try:
-        directory = newest_version(place.serving, name)
+        directory = champion_version(place.serving, name)
     except NoModelError as error:
         raise BadInputError(f"{error}: run newsdesk run first, or name another --workspace") from error
     silence_warnings()

@@ -4,6 +4,7 @@ TFX's LocalDagRunner does the same, but tells nobody which node runs, which was 
 what it cost.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,7 +66,12 @@ class LocalRunner:
                 except BaseException as error:
                     failed_id = self._record_reason(error)
                     self._change(
-                        position, state=FAILED, seconds=cost.seconds, peak_mb=cost.peak_mb, execution_id=failed_id
+                        position,
+                        state=FAILED,
+                        seconds=cost.seconds,
+                        peak_mb=cost.peak_mb,
+                        execution_id=failed_id,
+                        outputs=self._left_behind(node.pipeline_node, failed_id),
                     )
                     for later in range(position + 1, len(self.nodes)):
                         self._change(later, state=SKIPPED)
@@ -126,6 +132,12 @@ class LocalRunner:
             execution.custom_properties["reason"].string_value = f"{error}"[:_REASON_CHARACTERS]
             store.put_executions([execution])
             return execution.id
+
+    def _left_behind(self, node: Any, execution_id: int | None) -> dict[str, metadata_store_pb2.Artifact]:
+        """Returns what a failed node wrote all the same, such as the verdict of a gate; the launcher forgets it."""
+        root = os.path.join(self._ir.runtime_spec.pipeline_root.field_value.string_value, node.node_info.id)
+        places = {name: os.path.join(root, name, str(execution_id)) for name in node.outputs.outputs}
+        return {name: metadata_store_pb2.Artifact(uri=uri) for name, uri in places.items() if os.path.isdir(uri)}
 
     def _change(self, position: int, **values: Any) -> None:
         self.nodes[position] = replace(self.nodes[position], **values)

@@ -18,13 +18,21 @@ NODES = [
     "ImportSchema",
     "StatisticsGen",
     "ExampleValidator",
+    "Champion",
     "DataGate",
     "Transform",
     "Trainer",
     "Evaluator",
+    "Answers",
+    "Register",
     "ModelGate",
+    "ServingGate",
+    "Card",
     "Pusher",
+    "Promote",
 ]
+JUDGED_AGAIN = {"Champion", "DataGate", "Register", "ModelGate", "Card", "Pusher", "Promote"}
+"""What a run does again after the champion has changed."""
 
 # Local sockets stay: the launcher watches executions over one. Anything beyond this machine raises.
 BLOCK_SOCKETS = """
@@ -81,6 +89,7 @@ def test_pushed_model_is_whole(first: Any) -> None:
     directory = Path(first[0].result["model_dir"])
     assert directory == first[1] / "serving" / "ag_news" / "1"
     manifest = json.loads((directory / "MANIFEST.json").read_text())
+    assert "MODEL_CARD.md" in manifest["files"]
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == digest
     assert (directory / "assets.extra" / "classes.txt").read_text().split("\n")[:4] == [
@@ -125,7 +134,39 @@ def test_mlflow_has_the_run(first: Any) -> None:
     assert "test/length_short/accuracy" in metrics
     assert [point.step for point in client.get_metric_history(run.info.run_id, "train/eval_accuracy")] == [1, 2, 3]
     assert all(f"seconds/{node}" in metrics and f"peak_mb/{node}" in metrics for node in NODES)
-    assert {item.path for item in client.list_artifacts(run.info.run_id)} >= {"confusion_matrix.png", "ingest.json"}
+    kept = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert kept >= {
+        "confusion_matrix.png",
+        "ingest.json",
+        "DataGate.json",
+        "ModelGate.json",
+        "ServingGate.json",
+        "model",
+    }
+
+
+def test_registry_has_the_candidate_as_champion(first: Any) -> None:
+    finished, workspace, _ = first
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    champion = client.get_model_version_by_alias("ag_news", "champion")
+    assert champion.run_id == finished.result["mlflow_run_id"]
+    assert champion.tags["serving_version"] == "1"
+    assert champion.tags["validation_status"] == "approved"
+    assert {champion.tags[f"verdict.{gate}"] for gate in ("DataGate", "ModelGate", "ServingGate")} == {"passed"}
+    assert {"data_digest", "code_version", "mlmd_run_id", "model_digest"} <= set(champion.tags)
+
+
+def test_report_is_one_file_about_the_run(first: Any, newsdesk: Callable[..., Any]) -> None:
+    finished, workspace, _ = first
+    page = workspace / "reports" / finished.result["run_id"] / "index.html"
+    assert finished.result["report"] == str(page)
+    assert finished.result["run_id"] in page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 3_000_000
+    before = page.read_bytes()
+    page.unlink()
+    again = newsdesk("report", finished.result["run_id"], "--workspace", workspace)
+    assert (again.code, again.out.strip()) == (0, str(page))
+    assert page.read_bytes() == before
 
 
 def test_metadata_knows_the_mlflow_run(first: Any) -> None:
@@ -151,17 +192,21 @@ def test_metadata_database_is_sound(first: Any) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_second_run_is_answered_from_the_cache(first: Any, run_tiny: Callable[..., Any]) -> None:
+def test_repeated_runs_are_answered_from_the_cache(first: Any, run_tiny: Callable[..., Any]) -> None:
     finished, workspace, data = first
     (data / "train.csv").touch()
-    again = run_tiny(data, workspace, settings={"data.malformed_budget": "0.01"})
-    assert again.code == 0, again.err
-    assert again.states() == dict.fromkeys(NODES, "cached")
-    assert again.result["status"] == "pushed"
-    assert again.result["model_version"] == "1"
-    assert again.result["metrics"] == finished.result["metrics"]
-    assert again.result["run_id"] != finished.result["run_id"]
-    assert (workspace / "quarantine" / f"{again.result['run_id']}.jsonl").exists()
+    # The first run made a champion, against which the same model is judged once; after that nothing is new.
+    for judged_again in (JUDGED_AGAIN, set()):
+        again = run_tiny(data, workspace, settings={"data.malformed_budget": "0.01"})
+        assert again.code == 0, again.err
+        assert {node for node, state in again.states().items() if state == "ran"} == judged_again
+        assert {node for node, state in again.states().items() if state == "cached"} == set(NODES) - judged_again
+        assert again.result["status"] == "pushed"
+        assert again.result["model_version"] == "1"
+        assert again.result["metrics"] == finished.result["metrics"]
+        assert again.result["run_id"] != finished.result["run_id"]
+        assert (workspace / "quarantine" / f"{again.result['run_id']}.jsonl").exists()
+    assert json.loads((workspace / "serving" / "ag_news" / "aliases.json").read_text()) == {"champion": 1}
 
 
 def _store(workspace: Path) -> metadata_store.MetadataStore:

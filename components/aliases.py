@@ -1,0 +1,88 @@
+"""What serves, in files: ``<base>/aliases.json`` per model, and ``models.config`` for TensorFlow Serving.
+
+MLflow's aliases decide; these files are their shadow, for servers that never talk to MLflow.
+"""
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+from components.errors import BadInputError
+
+ALIASES_FILE = "aliases.json"
+MODELS_CONFIG = "models.config"
+# TensorFlow Serving loads what is listed; the version that a rollback returns to is loaded when it comes to that.
+_SERVED = ("champion", "challenger")
+
+
+def read_aliases(base: Path) -> dict[str, int]:
+    """Returns alias to version of a model base; empty where nothing has been promoted.
+
+    Raises:
+        BadInputError: The file is damaged.
+    """
+    path = base / ALIASES_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise _damaged(path) from error
+    if not isinstance(found, dict) or not all(type(number) is int and number > 0 for number in found.values()):
+        raise _damaged(path)
+    return found
+
+
+def write_aliases(serving: Path, name: str, aliases: dict[str, int]) -> None:
+    """Writes a model's aliases and the ``models.config`` of all models, each at once or not at all.
+
+    Args:
+        serving: Directory of all models.
+        name: Model.
+        aliases: Alias to version; each version has a directory.
+    """
+    _replace(serving / name / ALIASES_FILE, json.dumps(aliases, sort_keys=True))
+    _replace(serving / MODELS_CONFIG, render_models_config(serving))
+
+
+def render_models_config(serving: Path) -> str:
+    """Returns a ``ModelServerConfig`` in text format for all models below ``serving`` that have aliases.
+
+    Without a label TensorFlow Serving answers with the highest version that it has loaded, which may be the
+    challenger: clients that must not meet it ask for ``labels/champion``.
+    """
+    models = []
+    for path in sorted(serving.glob(f"*/{ALIASES_FILE}")):
+        aliases = {alias: version for alias, version in read_aliases(path.parent).items() if alias in _SERVED}
+        if not aliases:
+            continue
+        versions = "".join(f"        versions: {version}\n" for version in sorted(set(aliases.values())))
+        labels = "".join(
+            f'    version_labels {{\n      key: "{alias}"\n      value: {version}\n    }}\n'
+            for alias, version in sorted(aliases.items())
+        )
+        models.append(
+            "  config {\n"
+            f'    name: "{path.parent.name}"\n'
+            f"    base_path: {json.dumps(str(path.parent))}\n"
+            '    model_platform: "tensorflow"\n'
+            "    model_version_policy {\n      specific {\n" + versions + "      }\n    }\n" + labels + "  }\n"
+        )
+    return "model_config_list {\n" + "".join(models) + "}\n"
+
+
+def _damaged(path: Path) -> BadInputError:
+    return BadInputError(f"{path} is damaged: newsdesk models promote writes it anew")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
