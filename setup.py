@@ -18,6 +18,7 @@ setup(
         "components.example_gen": ["sample/*.csv", "sample/*.md"],
         "components": ["schema.pbtxt"],
         "components.report": ["templates/*"],
+        "serving": ["openapi.json", "page/*", "deploy/*"],
     },
     install_requires=[
         f"tfx==1.16.0; {OLDER}",
@@ -38,8 +39,11 @@ setup(
         "mlflow>=3.17.2,<3.18",
         "click>=8.2,<9",
         "filelock>=3.16",
+        "httptools>=0.6.4",
         "jinja2>=3.1.6",
         "matplotlib>=3.8",
+        "orjson>=3.10",
+        "prometheus-client>=0.22",
         "psutil>=5.9",
         "pydantic>=2.7",
         "requests>=2.32",
@@ -48,5 +52,8 @@ setup(
         "safetensors>=0.5",
         "scipy>=1.12",
         "setuptools>=78.1.1,<81",
+        "starlette>=1.3.1",
+        "uvicorn>=0.35",
+        "uvloop>=0.21",
     ],
 )

@@ -1,0 +1,47 @@
+"""What a request is refused with."""
+
+from enum import Enum
+
+
+class Code(Enum):
+    """Canonical codes by their gRPC names; the value is the HTTP status that TensorFlow Serving answers with."""
+
+    OK = (0, 200)
+    CANCELLED = (1, 499)
+    UNKNOWN = (2, 500)
+    INVALID_ARGUMENT = (3, 400)
+    DEADLINE_EXCEEDED = (4, 504)
+    NOT_FOUND = (5, 404)
+    ALREADY_EXISTS = (6, 409)
+    PERMISSION_DENIED = (7, 403)
+    RESOURCE_EXHAUSTED = (8, 429)
+    FAILED_PRECONDITION = (9, 400)
+    ABORTED = (10, 409)
+    OUT_OF_RANGE = (11, 400)
+    UNIMPLEMENTED = (12, 501)
+    INTERNAL = (13, 500)
+    UNAVAILABLE = (14, 503)
+    UNAUTHENTICATED = (16, 401)
+    # Not one of gRPC's: a body above the limit, which the proxy in front of TensorFlow Serving refuses the same way.
+    TOO_LARGE = (-1, 413)
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        return self.value[1]
+
+
+class RequestError(Exception):
+    """A request that is not answered.
+
+    Attributes:
+        code: Why, as a canonical code.
+        message: The same for people, as TensorFlow Serving words it where it does.
+        retry_after: Seconds after which to try again, for a queue that is full.
+    """
+
+    def __init__(self, code: Code, message: str, retry_after: float | None = None):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
