@@ -45,7 +45,7 @@ setup(
         "orjson>=3.10",
         "prometheus-client>=0.22",
         "psutil>=5.9",
-        "pydantic>=2.7",
+        "pydantic>=2.11",
         "requests>=2.32",
         "pyyaml>=6.0",
         "rich>=13.9",

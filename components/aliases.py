@@ -8,12 +8,16 @@ import os
 import uuid
 from pathlib import Path
 
+from google.protobuf import text_encoding
+
 from components.errors import BadInputError
 
 ALIASES_FILE = "aliases.json"
 MODELS_CONFIG = "models.config"
 # TensorFlow Serving loads what is listed; the version that a rollback returns to is loaded when it comes to that.
 _SERVED = ("champion", "challenger")
+# Servers run as another user, so everybody may read, whatever this process's umask.
+_FILE_MODE = 0o644
 
 
 def read_aliases(base: Path) -> dict[str, int]:
@@ -62,10 +66,12 @@ def render_models_config(serving: Path) -> str:
             f'    version_labels {{\n      key: "{alias}"\n      value: {version}\n    }}\n'
             for alias, version in sorted(aliases.items())
         )
+        # JSON escapes what is not ASCII in a way that protobuf's text format does not read.
+        base = text_encoding.CEscape(os.fsencode(path.parent), as_utf8=False)
         models.append(
             "  config {\n"
             f'    name: "{path.parent.name}"\n'
-            f"    base_path: {json.dumps(str(path.parent))}\n"
+            f'    base_path: "{base}"\n'
             '    model_platform: "tensorflow"\n'
             "    model_version_policy {\n      specific {\n" + versions + "      }\n    }\n" + labels + "  }\n"
         )
@@ -82,6 +88,7 @@ def _replace(path: Path, text: str) -> None:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            os.fchmod(file.fileno(), _FILE_MODE)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

@@ -31,12 +31,14 @@ def Card(
     name: Parameter[str],
     family: Parameter[str],
     floors: Parameter[str],
+    encoder: Parameter[str],
     code_version: Parameter[str],
     code_digest: Parameter[str],
 ) -> None:
     """Writes ``MODEL_CARD.md`` from what the run's nodes left.
 
-    ``source`` is JSON with the input's ``directory``, ``test``, ``digest`` and ``classes``.
+    ``source`` is JSON with the input's ``directory``, ``test``, ``digest`` and ``classes``; ``encoder`` is
+    what the model was fine-tuned from, empty for none.
     """
     data = json.loads(source)
     classes = tuple(data["classes"])
@@ -54,6 +56,7 @@ def Card(
         versions=installed_versions(code_version),
         mlflow_run_id=registered.mlflow_run_id,
         registry_version=registered.registry_version,
+        encoder=encoder or None,
     )
     Path(card.uri).mkdir(parents=True, exist_ok=True)
     (Path(card.uri) / CARD_FILE).write_text(render_model_card(facts), encoding="utf-8")

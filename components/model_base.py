@@ -19,6 +19,8 @@ from components.errors import BadInputError
 LEDGER = "versions.json"
 TEMPORARY = ".tmp-"
 LOCK = ".lock"
+ALIASES_LOCK = ".aliases.lock"
+"""Held while an alias moves."""
 MOST_VERSIONS = 2**63 - 1
 """The highest version that TensorFlow Serving reads."""
 _LOCK_SECONDS = 60

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import filelock
-
 from components.aliases import write_aliases
 from components.errors import BadInputError
 from components.manifest import verify
+from components.model_base import ALIASES_LOCK, locked
 from components.registry import (
     APPROVED,
     CHALLENGER,
@@ -27,7 +26,6 @@ from components.registry import (
     Registry,
 )
 
-_LOCK_SECONDS = 60
 _ROLLED_BACK_AT, _ROLLED_BACK_FROM, _PROMOTED_AT = "rolled_back_at", "restored_after", "promoted_at"
 
 
@@ -140,11 +138,8 @@ def _write_files(registry: Registry, serving: Path) -> dict[str, int]:
 def _moving(base: Path) -> Iterator[None]:
     if not base.is_dir():
         raise BadInputError(f"nothing has been pushed to {base}: newsdesk run pushes the first version")
-    try:
-        with filelock.FileLock(base / ".aliases.lock", timeout=_LOCK_SECONDS):
-            yield
-    except filelock.Timeout as error:
-        raise BadInputError(f"another process moves the aliases of {base}: try again when it is done") from error
+    with locked(base, ALIASES_LOCK):
+        yield
 
 
 def _now() -> str:

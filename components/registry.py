@@ -15,9 +15,10 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from components.errors import BadInputError
+from components.manifest import digest_of, hash_files
+from components.spool import AWAY
 from components.tracking import Store, refused
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
@@ -169,7 +170,7 @@ class Registry:
         """Copies a version's SavedModel to ``target/model``, and what was kept beside it to ``target``.
 
         Raises:
-            BadInputError: The store does not answer, or no longer has the model.
+            BadInputError: The store does not answer, or no longer has the model as it was registered.
         """
         with self._answering():
             for path in (MODEL_PATH, KEPT_PATH):
@@ -181,6 +182,11 @@ class Registry:
             raise BadInputError(
                 f"version {version.version} of {self.name} is in the registry but its model is gone from run "
                 f"{version.run_id}: point the alias elsewhere with newsdesk models promote"
+            )
+        if version.tags.get(MODEL_DIGEST, digest := digest_of(hash_files(saved))) != digest:
+            raise BadInputError(
+                f"version {version.version} of {self.name} is in the registry but its model in run {version.run_id} is "
+                "not what was registered: point the alias elsewhere with newsdesk models promote"
             )
         unwrapped = target / "unwrapped"
         saved.rename(unwrapped)
@@ -213,7 +219,7 @@ class Registry:
     def _answering(self) -> Iterator[None]:
         try:
             yield
-        except MlflowException as error:
+        except AWAY as error:
             raise refused(self.store, error) from error
 
 

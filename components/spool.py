@@ -1,6 +1,7 @@
 """What MLflow should have been told while it did not answer, in files, in order, one directory per MLflow run."""
 
 import json
+import logging
 import re
 import shutil
 import uuid
@@ -9,10 +10,18 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 
+AWAY = (MlflowException, RequestException)
+"""What MLflow's client raises where the store does not answer or refuses; transfers of files do not wrap the latter."""
 _ENTRIES = "entries.jsonl"
+_REFUSED = "refused.jsonl"
+# An answer that no repetition changes, such as to a parameter that has another value already.
+_FINAL = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 _BATCH = 1000
 _SMALL_BATCH = 100
+_log = logging.getLogger("newsdesk.tracking")
 
 
 class Spool:
@@ -37,25 +46,61 @@ class Spool:
             kept = place / uuid.uuid4().hex / Path(value).name
             kept.parent.mkdir()
             value = str(Path(shutil.copy(value, kept)).relative_to(place))
-        with (place / _ENTRIES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps([kind, value]) + "\n")
+        with (place / _ENTRIES).open("a+b") as file:
+            # A kill may have torn the last entry; this one begins a line of its own.
+            torn = file.tell() and file.seek(-1, 2) is not None and file.read(1) != b"\n"
+            file.write(b"\n" * bool(torn) + json.dumps([kind, value]).encode() + b"\n")
 
     def deliver(self, client: MlflowClient) -> None:
         """Delivers everything, and forgets a run once all of it has arrived; repeating an entry changes nothing.
 
+        What can never be delivered, because the store knows better or a kill tore the entry, is kept beside in
+        ``refused.jsonl``, with one warning per run.
+
         Raises:
-            MlflowException: The store does not answer; everything stays.
+            MlflowException, RequestException: The store does not answer; everything stays.
         """
-        for place in sorted(self.directory.glob("*")):
-            for line in (place / _ENTRIES).read_text(encoding="utf-8").splitlines():
-                kind, value = json.loads(line)
-                deliver(client, place.name, kind, str(place / value) if kind == "file" else value)
-            shutil.rmtree(place)
+        for place in sorted(path for path in self.directory.glob("*") if path.is_dir()):
+            refused = [line for line in self._lines(place) if not _delivered(client, place, line)]
+            if refused:
+                with (place / _REFUSED).open("a", encoding="utf-8") as file:
+                    file.writelines(f"{line}\n" for line in refused)
+                _log.warning(
+                    "MLflow does not take %d of the entries that waited for it: they are kept in %s",
+                    len(refused),
+                    place / _REFUSED,
+                )
+            # From here on the run has arrived, even if this is killed before its files are gone.
+            (place / _ENTRIES).unlink(missing_ok=True)
+            if not (place / _REFUSED).exists():
+                shutil.rmtree(place)
+
+    def _lines(self, place: Path) -> list[str]:
+        # A kill between a file and its entry leaves a directory without entries.
+        path = place / _ENTRIES
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
     def _place(self, run_id: str) -> Path:
         if not re.fullmatch(r"\w+", run_id, re.ASCII):
             raise ValueError(f"{run_id!r} is not an MLflow run id")
         return self.directory / run_id
+
+
+def _delivered(client: MlflowClient, place: Path, line: str) -> bool:
+    try:
+        kind, value = json.loads(line)
+    except ValueError:
+        return False
+    path = place / value if kind == "file" else None
+    if path and not path.is_file():
+        return False
+    try:
+        deliver(client, place.name, kind, str(path) if path else value)
+    except MlflowException as error:
+        if error.error_code not in _FINAL:
+            raise
+        return False
+    return True
 
 
 def deliver(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:

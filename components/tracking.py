@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
-from mlflow.exceptions import MlflowException
 
 from components.errors import BadInputError
-from components.spool import Spool, deliver
+from components.spool import AWAY, Spool, deliver
 
 if TYPE_CHECKING:
     # It brings TensorFlow, which a reader of runs need not wait for.
@@ -121,7 +120,7 @@ class TrackedRun:
             return
         try:
             deliver(self._client, self.id, kind, value)
-        except MlflowException as error:
+        except AWAY as error:
             self._spool.add(self.id, kind, value)
             _log.warning(
                 "MLflow does not answer (%s...): what this run measures is kept in %s and delivered by the next run",
@@ -166,7 +165,7 @@ def find_runs(store: Store, prefix: str) -> list[FoundRun]:
                 experiments, f"attributes.{attribute} LIKE '{prefix}%'", max_results=_MOST_RUNS
             )
         ]
-    except MlflowException as error:
+    except AWAY as error:
         raise refused(store, error) from error
     # LIKE takes an underscore for any letter, and does not tell upper case from lower.
     named = [run for run in found if run.info.run_id.startswith(prefix) or run.info.run_name.startswith(prefix)]
@@ -178,7 +177,7 @@ def find_runs(store: Store, prefix: str) -> list[FoundRun]:
 def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterator[TrackedRun]:
     """Opens a run and closes it as FINISHED, or as FAILED with the reason in the tag ``reason``.
 
-    What earlier runs left in the spool is delivered first.
+    What earlier runs left in the spool is delivered before.
 
     Args:
         store: Where.
@@ -191,11 +190,12 @@ def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterato
     """
     client = MlflowClient(tracking_uri=store.uri)
     try:
-        spool.deliver(client)
         found = client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
+        # After the store has shown that it is one: what it refuses then is not delivered again.
+        spool.deliver(client)
         run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id, spool)
-    except MlflowException as error:
+    except AWAY as error:
         raise refused(store, error) from error
     status = RunStatus.FAILED
     try:
@@ -209,7 +209,7 @@ def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterato
         run.end(RunStatus.to_string(status))
 
 
-def refused(store: Store, error: MlflowException) -> BadInputError:
+def refused(store: Store, error: Exception) -> BadInputError:
     """Returns the sentence for a store that does not answer or refuses."""
     return BadInputError(
         f"MLflow at {store.uri} does not answer or refuses ({str(error)[:_ERROR_CHARACTERS]}...): "

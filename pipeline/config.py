@@ -16,7 +16,7 @@ from trainers.transformer.config import TransformerConfig
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
 
 
 class DataConfig(_Section):
@@ -68,6 +68,11 @@ class Config(_Section):
     serving_gate: ServingGateConfig = ServingGateConfig()
     push: PushConfig = PushConfig()
 
+    @property
+    def encoder(self) -> str | None:
+        """What the configured model is fine-tuned from; None for one that is trained from scratch."""
+        return self.bert.encoder if self.model == "bert" else None
+
 
 def override(config: Config, assignments: dict[str, str]) -> Config:
     """Returns the configuration with values replaced.
@@ -79,7 +84,7 @@ def override(config: Config, assignments: dict[str, str]) -> Config:
     Raises:
         BadInputError: A key does not exist, or a value has the wrong type or is out of range.
     """
-    values = config.model_dump(by_alias=True)
+    values = config.model_dump()
     known = flatten(config)
     for key, value in assignments.items():
         if key not in known:

@@ -14,12 +14,11 @@ from typing import Any
 
 from components.errors import BadInputError
 from components.garbage import LEASES, discard, kept_versions, read_leases, size_of
-from components.model_base import TEMPORARY, delete, locked, present_versions, record_versions
+from components.model_base import ALIASES_LOCK, TEMPORARY, delete, locked, present_versions, record_versions
 from pipeline.lineage import Lineage, Use
 from pipeline.workspace import Workspace, exclusive
 
 VERSION, RUN, LEFTOVER, LEASE = "version", "run", "leftover", "lease"
-ALIASES_LOCK = ".aliases.lock"
 VERDICT_FILE = "verdict.json"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _STATEFUL = ".system/stateful_working_dir"

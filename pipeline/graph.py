@@ -195,6 +195,7 @@ def create_pipeline(
         name=config.name,
         family=config.model,
         floors=config.floors.model_dump_json(),
+        encoder=config.encoder or "",
         code_version=project_digest(),
         code_digest=source_digest("components.card"),
     ).with_id("Card")

@@ -67,7 +67,7 @@ def collect(result: "RunResult", nodes: Sequence[NodeRun], request: "Request", n
         preset=config.preset,
         model_family=config.model,
         model_name=config.name,
-        encoder=config.bert.encoder if config.model == "bert" else None,
+        encoder=config.encoder,
         model_version=result.model_version,
         pushed_as=config.push.as_ if result.model_version else None,
         model_dir=result.model_dir,

@@ -2,7 +2,8 @@
 
 TFX keys its cache by the dotted name of a function, so edited code would silently reuse old outputs. Each
 node of ours carries the digest of its module and of every module of this project that it imports, directly
-or not: an edit re-runs the nodes it concerns and no others, and a new file time means nothing.
+or not, and of the templates beside those: an edit re-runs the nodes it concerns and no others, and a new file
+time means nothing.
 """
 
 import ast
@@ -23,6 +24,8 @@ def source_digest(*modules: str) -> str:
         digest.update(f"{package}=={importlib.metadata.version(package)}\n".encode())
     for name in sorted(imported_modules(*modules)):
         digest.update(f"{name}\n".encode() + _path(name).read_bytes())
+        for template in sorted(_path(name).parent.glob("templates/*")):
+            digest.update(f"{template.name}\n".encode() + template.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -40,11 +43,11 @@ def imported_modules(*modules: str) -> set[str]:
 
 @cache
 def project_digest() -> str:
-    """Returns the digest of all Python source of the project, the tag ``code_version`` of a run."""
+    """Returns the digest of all Python source and templates of the project, the tag ``code_version`` of a run."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         root = _path(package).parent
-        for path in sorted(root.rglob("*.py")):
+        for path in sorted([*root.rglob("*.py"), *root.rglob("templates/*")]):
             digest.update(f"{package}/{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -64,7 +64,7 @@ def list_(name: str, everything: bool, workspace: Path, as_json: bool) -> None:
 @json_option
 def show(version: int, name: str, workspace: Path, as_json: bool) -> None:
     """Shows one version: where it is, what the gates said, how it scored."""
-    from components.push import verify
+    from components.manifest import verify
     from components.registry import SERVING_VERSION
 
     registry, place = _open(name, workspace)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.errors import BadInputError
+from components.gates.config import DataGateConfig
 from pipeline.config import Config, Floors, flatten, override, parse
 from pipeline.presets import PRESETS
 from trainers.bert.config import BertConfig
@@ -216,9 +217,13 @@ def test_flatten_lists_all_settings_in_the_order_they_are_declared() -> None:
     keys = list(flatten(make()))
     assert keys[:6] == ["preset", "name", "model", "data.directory", "data.malformed_budget", "data.eval_fraction"]
     assert keys[6:9] == ["text.vocab_size", "text.min_count", "text.max_tokens"]
-    families = {"transformer": TransformerConfig, "bert": BertConfig}
-    assert keys[9:-4] == [f"{name}.{key}" for name, family in families.items() for key in family.model_fields]
-    assert keys[-4:] == [f"floors.{name}" for name in Floors.model_fields]
+    sections = {"transformer": TransformerConfig, "bert": BertConfig, "floors": Floors}
+    declared = [f"{name}.{key}" for name, section in sections.items() for key in section.model_fields]
+    assert keys[9 : 9 + len(declared)] == declared
+    checks = [f"data_gate.{check}" for check in DataGateConfig.model_fields]
+    found = [".".join(key.split(".")[:2]) for key in keys if key.startswith("data_gate.")]
+    assert list(dict.fromkeys(found)) == checks
+    assert keys[-1] == "push.as"
 
 
 def test_flatten_gives_plain_values_only() -> None:

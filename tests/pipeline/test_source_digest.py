@@ -23,6 +23,9 @@ FILES = {
     "components/ingest.py": "from components.words import WORDS\n",
     "components/shape.py": "import components.words\n",
     "components/alone.py": "from pathlib import Path\n",
+    "components/page/__init__.py": "",
+    "components/page/render.py": "import pathlib\n",
+    "components/page/templates/page.j2": "Title\n",
     "trainers/__init__.py": "",
     "trainers/fit.py": "def fit():\n    from components import shape\n",
     "trainers/run.py": "from trainers.fit import fit\n",
@@ -30,7 +33,7 @@ FILES = {
     "trainers/back.py": "import trainers.cycle\n",
     "serving/__init__.py": "",
 }
-NODES = ("components.ingest", "components.shape", "components.alone", "trainers.run", "trainers.cycle")
+NODES = ("components.page.render", "components.ingest", "components.shape", "components.alone", "trainers.run", "trainers.cycle")
 PROBE = """
 import json, sys
 from pipeline import source_digest
@@ -88,6 +91,7 @@ def test_a_touched_or_moved_file_changes_nothing(tree: Path, digests: Callable[[
         ("components/alone.py", {"components.alone"}),
         ("trainers/fit.py", {"trainers.run"}),
         ("trainers/back.py", {"trainers.cycle"}),
+        ("components/page/templates/page.j2", {"components.page.render"}),
         ("pipeline/graph.py", set()),
         ("serving/__init__.py", set()),
     ],
