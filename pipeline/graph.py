@@ -166,6 +166,7 @@ def create_pipeline(
         settings=config.model_gate.model_dump_json(),
         code_digest=source_digest("components.gates.model"),
     ).with_id("ModelGate")
+    model_gate.add_upstream_node(register)
     # Stops the run if the export does not answer as it must in a process that has nothing of ours.
     serving_gate = ServingGate(
         model=trainer.outputs["model"],
