@@ -11,9 +11,11 @@ class GateRejectedError(Exception):
     Attributes:
         gate: Name of the gate, such as ``DataGate``.
         reasons: One sentence per failed check.
+        files: What the gate wrote, by name: the launcher deletes the outputs of a node that raises.
     """
 
-    def __init__(self, gate: str, reasons: list[str]):
+    def __init__(self, gate: str, reasons: list[str], files: dict[str, bytes] | None = None):
         super().__init__(f"{gate}: " + "; ".join(reasons))
         self.gate = gate
         self.reasons = reasons
+        self.files = files or {}

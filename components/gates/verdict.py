@@ -63,4 +63,9 @@ def conclude(uri: str, gate: str, checks: Sequence[Check], numbers: dict[str, An
     with fileio.open(os.path.join(uri, VERDICT_FILE), "w") as file:
         file.write(json.dumps(verdict, indent=1, ensure_ascii=False))
     if reasons:
-        raise GateRejectedError(gate, reasons)
+        raise GateRejectedError(gate, reasons, {name: _read(os.path.join(uri, name)) for name in fileio.listdir(uri)})
+
+
+def _read(path: str) -> bytes:
+    with fileio.open(path, "rb") as file:
+        return file.read()

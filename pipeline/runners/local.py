@@ -21,8 +21,10 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 
+from components.errors import GateRejectedError
 from pipeline.nodes import CACHED, FAILED, RAN, RUNNING, SKIPPED, NodeRun
 
+VERDICT = "verdict"
 _MEMORY_INTERVAL = 0.05
 _REASON_CHARACTERS = 4_000
 
@@ -65,6 +67,8 @@ class LocalRunner:
                     execution_id = self._launch(node.pipeline_node)
                 except BaseException as error:
                     failed_id = self._record_reason(error)
+                    if isinstance(error, GateRejectedError) and error.files:
+                        self._keep_verdict(node.pipeline_node, failed_id, error)
                     self._change(
                         position,
                         state=FAILED,
@@ -133,11 +137,22 @@ class LocalRunner:
             store.put_executions([execution])
             return execution.id
 
+    def _keep_verdict(self, node: Any, execution_id: int | None, error: GateRejectedError) -> None:
+        """Writes what a gate wrote once more: the launcher has deleted it."""
+        place = self._output_dir(node, VERDICT, execution_id)
+        os.makedirs(place)
+        for name, content in error.files.items():
+            with open(os.path.join(place, name), "wb") as file:
+                file.write(content)
+
     def _left_behind(self, node: Any, execution_id: int | None) -> dict[str, metadata_store_pb2.Artifact]:
-        """Returns what a failed node wrote all the same, such as the verdict of a gate; the launcher forgets it."""
-        root = os.path.join(self._ir.runtime_spec.pipeline_root.field_value.string_value, node.node_info.id)
-        places = {name: os.path.join(root, name, str(execution_id)) for name in node.outputs.outputs}
+        """Returns what is left of a failed node: the verdict of a gate."""
+        places = {name: self._output_dir(node, name, execution_id) for name in node.outputs.outputs}
         return {name: metadata_store_pb2.Artifact(uri=uri) for name, uri in places.items() if os.path.isdir(uri)}
+
+    def _output_dir(self, node: Any, output: str, execution_id: int | None) -> str:
+        root = self._ir.runtime_spec.pipeline_root.field_value.string_value
+        return os.path.join(root, node.node_info.id, output, str(execution_id))
 
     def _change(self, position: int, **values: Any) -> None:
         self.nodes[position] = replace(self.nodes[position], **values)
