@@ -109,6 +109,7 @@ def create_pipeline(
         schema=schema,
         anomalies=validator.outputs["anomalies"],
         champion=champion.outputs["champion"],
+        classes=json.dumps(source.classes),
         settings=config.data_gate.model_dump_json(),
         code_digest=source_digest("components.gates.data"),
     ).with_id("DataGate")

@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Any
 
-from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
@@ -66,14 +66,14 @@ def DataGate(
     champion: InputArtifact[Champion],
     verdict: OutputArtifact[Verdict],
     profile: OutputArtifact[DataProfile],
+    classes: Parameter[str],
     settings: Parameter[str],
     code_digest: Parameter[str],
-    classes: Parameter[str] = "[]",
 ) -> None:
     """Writes the verdict and the data's profile, and raises ``GateRejectedError`` where a check says so.
 
-    ``settings`` is a ``DataGateConfig`` as JSON. ``classes`` are the class names as JSON; without them classes go by
-    their label ids. Rows that cannot be read leave a verdict and no profile.
+    ``settings`` is a ``DataGateConfig`` as JSON. ``classes`` are the class names as JSON, in label-id order. Rows that
+    cannot be read leave a verdict and no profile.
     """
     config = DataGateConfig.model_validate_json(settings)
     curated = io_utils.SchemaReader().read(os.path.join(schema.uri, "schema.pbtxt"))
@@ -88,7 +88,7 @@ def DataGate(
         unreadable += find_unreadable(split, stats)
     if unreadable:
         conclude(verdict.uri, "DataGate", check_schema(found, unreadable, {}, config))
-    names = json.loads(classes) or _label_ids(curated)
+    names = json.loads(classes)
     rows = {split: list(read_texts(examples.uri, split)) for split in features.SPLITS}
     unknown = {split: [row for row in pairs if not 0 <= row[1] < len(names)] for split, pairs in rows.items()}
     data = gather(rows, names)
@@ -107,11 +107,6 @@ def _drawn(profile: Profile) -> dict[str, Any]:
         "length_counts": list(profile.lengths),
         "words": profile.tokens,
     }
-
-
-def _label_ids(schema: schema_pb2.Schema) -> list[str]:
-    (label,) = (feature for feature in schema.feature if feature.name == features.LABEL)
-    return [str(label_id) for label_id in range(label.int_domain.max + 1)]
 
 
 def _read(path: str) -> bytes:

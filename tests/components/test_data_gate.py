@@ -94,7 +94,7 @@ def run_gate(tmp_path: Path) -> Callable[..., Ran]:
         evaluation: list[Row] = EVAL,
         test: list[Row] = TEST,
         champion: str | None = None,
-        classes: str | None = None,
+        classes: tuple[str, ...] = ("0", "1", "2", "3"),
         **limits: object,
     ) -> Ran:
         artifacts = {
@@ -131,7 +131,7 @@ def run_gate(tmp_path: Path) -> Callable[..., Ran]:
                 **artifacts,
                 settings=DataGateConfig(**limits).model_dump_json(),
                 code_digest="x",
-                **({} if classes is None else {"classes": classes}),
+                classes=json.dumps(classes),
             )
         except GateRejectedError as raised:
             error = raised
@@ -291,7 +291,7 @@ def test_settings_reach_the_checks(run_gate: Callable[..., Ran]) -> None:
 
 
 def test_classes_are_called_by_their_names(run_gate: Callable[..., Ran]) -> None:
-    ran = run_gate(test=TEST[:3], classes=json.dumps(features.AG_NEWS_CLASSES))
+    ran = run_gate(test=TEST[:3], classes=features.AG_NEWS_CLASSES)
     (reason,) = ran.verdict["reasons"]
     assert reason.startswith("classes without a row: Sci/Tech in test, ")
     assert ran.verdict["numbers"]["classes"] == list(features.AG_NEWS_CLASSES)
