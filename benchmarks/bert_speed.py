@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/bert_speed.py [--encoder minilm-l6] [--rounds 3] [--variant NAME]...
 
 Random word pieces in the lengths of AG News (eight lengths, 52 pieces on average), batches of one length. The variants
-take turns, each in a process of its own, so that what else the machine does falls on all of them; printed are the median
-and the range over rounds. XLA compiles once per length, which is not counted.
+take turns, each in a process of its own, so that what else the machine does falls on all of them; printed are the
+median and the range over rounds. XLA compiles once per length, which is not counted.
 """
 
 import os
