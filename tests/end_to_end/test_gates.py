@@ -212,6 +212,7 @@ class Server:
 
     def start(self) -> int:
         """Returns the process group once the server answers."""
+        self.stop()
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
