@@ -66,14 +66,12 @@ def promote(registry: Registry, serving: Path, version: int, alias: str = CHAMPI
             raise BadInputError(f"version {version} is the champion: it cannot challenge itself")
         changed = alias not in candidate.aliases
         if changed:
-            if alias == CHAMPION:
-                if champion:
-                    registry.point(PREVIOUS, champion.version)
-                if CHALLENGER in candidate.aliases:
-                    registry.point(CHALLENGER, None)
-            registry.point(alias, candidate.version)
+            # Told before the alias moves: whoever asks again after a cut finds it where it ought to be.
             registry.tag(candidate.version, {STATUS: APPROVED, _PROMOTED_AT: _now()})
-        aliases = _write_files(registry, serving)
+            if alias == CHAMPION and champion:
+                registry.point(PREVIOUS, champion.version)
+            registry.point(alias, candidate.version)
+        aliases = _settle(registry, serving)
     was = f", after version {champion.serving_version}" if changed and champion and alias == CHAMPION else ""
     word = "now" if changed else "already"
     return Move(version, aliases, changed, f"version {version} of {registry.name} is {word} {alias}{was}")
@@ -96,7 +94,7 @@ def rollback(registry: Registry, serving: Path) -> Move:
                     f"version {champion.serving_version} of {registry.name} has no predecessor: "
                     "choose a version with newsdesk models promote"
                 )
-            aliases = _write_files(registry, serving)
+            aliases = _settle(registry, serving)
             done = f"version {champion.serving_version} of {registry.name} is champion already, since the rollback of "
             done += f"version {champion.tags[_ROLLED_BACK_FROM]}"
             return Move(champion.serving_version, aliases, False, done)
@@ -105,8 +103,7 @@ def rollback(registry: Registry, serving: Path) -> Move:
         registry.tag(champion.version, {STATUS: ROLLED_BACK, _ROLLED_BACK_AT: _now()})
         registry.tag(previous.version, {_ROLLED_BACK_FROM: str(champion.serving_version), _PROMOTED_AT: _now()})
         registry.point(CHAMPION, previous.version)
-        registry.point(PREVIOUS, None)
-        aliases = _write_files(registry, serving)
+        aliases = _settle(registry, serving)
     number = previous.serving_version
     said = f"version {number} of {registry.name} is champion again, after {champion.serving_version}"
     return Move(number, aliases, True, said)
@@ -123,13 +120,16 @@ def _pushed(registry: Registry, serving: Path, version: int) -> RegisteredVersio
     return found
 
 
-def _write_files(registry: Registry, serving: Path) -> dict[str, int]:
-    aliases = {
-        alias: item.serving_version
-        for item in registry.versions()
-        for alias in item.aliases
-        if item.serving_version is not None
-    }
+def _settle(registry: Registry, serving: Path) -> dict[str, int]:
+    """Takes every other alias from the champion, writes the files, and returns alias to directory."""
+    aliases = {}
+    for item in registry.versions():
+        kept = (CHAMPION,) if CHAMPION in item.aliases else item.aliases
+        for alias in item.aliases:
+            if alias not in kept:
+                registry.point(alias, None)
+            elif item.serving_version is not None:
+                aliases[alias] = item.serving_version
     write_aliases(serving, registry.name, aliases)
     return aliases
 

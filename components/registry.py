@@ -7,19 +7,19 @@ candidate is pushed.
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from components.errors import BadInputError
 from components.manifest import digest_of, hash_files
 from components.spool import AWAY
-from components.tracking import Store, refused
+from components.tracking import Store, connect, refused
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 ALIASES = (CHAMPION, PREVIOUS, CHALLENGER)
@@ -66,12 +66,12 @@ class RegisteredVersion:
 
 
 class Registry:
-    """The versions of one registered model. Every method raises ``BadInputError`` if the store does not answer."""
+    """The versions of one registered model; whatever is asked raises ``BadInputError`` if the store does not answer."""
 
     def __init__(self, store: Store, name: str):
         self.store = store
         self.name = name
-        self._client = MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+        self._client = connect(store)
 
     def versions(self) -> list[RegisteredVersion]:
         """Returns all versions, newest first."""
@@ -230,24 +230,27 @@ def save_pyfunc(model: Path, target: Path) -> None:
         model: SavedModel directory.
         target: Must not exist.
     """
-    from mlflow import pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+    with warnings.catch_warnings():
+        # MLflow warns of type hints of its own, and that there is no example of an input.
+        warnings.filterwarnings("ignore", ".*(Any type hint is inferred|input example was not provided)", UserWarning)
+        from mlflow import pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+        from mlflow.types.schema import Array
 
-    pyfunc.save_model(
-        str(target),
-        python_model=str(_PYFUNC),
-        artifacts={"saved_model": str(model)},
-        signature=ModelSignature(
-            Schema([ColSpec(DataType.string, "text")]),
-            Schema(
-                [
-                    ColSpec(DataType.string, "label"),
-                    ColSpec(DataType.long, "label_id"),
-                    ColSpec(Array(DataType.float), "probabilities"),
-                ]
+        pyfunc.save_model(
+            str(target),
+            python_model=str(_PYFUNC),
+            artifacts={"saved_model": str(model)},
+            signature=ModelSignature(
+                Schema([ColSpec(DataType.string, "text")]),
+                Schema(
+                    [
+                        ColSpec(DataType.string, "label"),
+                        ColSpec(DataType.long, "label_id"),
+                        ColSpec(Array(DataType.float), "probabilities"),
+                    ]
+                ),
             ),
-        ),
-        pip_requirements=[f"{name}=={installed(name)}" for name in ("tensorflow", "tensorflow-text", "mlflow")],
-    )
+            pip_requirements=[f"{name}=={installed(name)}" for name in ("tensorflow", "tensorflow-text", "mlflow")],
+        )

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 import uuid
@@ -12,9 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
-AWAY = (MlflowException, RequestException)
-"""What MLflow's client raises where the store does not answer or refuses; transfers of files do not wrap the latter."""
+AWAY = (MlflowException, RequestException, SQLAlchemyError)
+"""What MLflow's client raises where the store does not answer or refuses: it does not wrap every error of a transfer
+or of a database."""
 _ENTRIES = "entries.jsonl"
 _REFUSED = "refused.jsonl"
 # An answer that no repetition changes, such as to a parameter that has another value already.
@@ -48,8 +51,11 @@ class Spool:
             value = str(Path(shutil.copy(value, kept)).relative_to(place))
         with (place / _ENTRIES).open("a+b") as file:
             # A kill may have torn the last entry; this one begins a line of its own.
-            torn = file.tell() and file.seek(-1, 2) is not None and file.read(1) != b"\n"
-            file.write(b"\n" * bool(torn) + json.dumps([kind, value]).encode() + b"\n")
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":
+                    file.write(b"\n")
+            file.write(json.dumps([kind, value]).encode() + b"\n")
 
     def deliver(self, client: MlflowClient) -> None:
         """Delivers everything, and forgets a run once all of it has arrived; repeating an entry changes nothing.
@@ -58,7 +64,7 @@ class Spool:
         ``refused.jsonl``, with one warning per run.
 
         Raises:
-            MlflowException, RequestException: The store does not answer; everything stays.
+            MlflowException: Or another of ``AWAY``; the store does not answer, and everything stays.
         """
         for place in sorted(path for path in self.directory.glob("*") if path.is_dir()):
             refused = [line for line in self._lines(place) if not _delivered(client, place, line)]

@@ -124,7 +124,7 @@ class TrackedRun:
             self._spool.add(self.id, kind, value)
             _log.warning(
                 "MLflow does not answer (%s...): what this run measures is kept in %s and delivered by the next run",
-                str(error)[:_ERROR_CHARACTERS],
+                _shorten(error),
                 self._spool.directory,
             )
 
@@ -155,7 +155,7 @@ def find_runs(store: Store, prefix: str) -> list[FoundRun]:
     # It becomes part of a query, in which a quote would end the text.
     if not re.fullmatch(r"[\w.-]+", prefix, re.ASCII):
         return []
-    client = MlflowClient(tracking_uri=store.uri)
+    client = connect(store)
     try:
         experiments = [item.experiment_id for item in client.search_experiments()]
         found = [
@@ -188,7 +188,7 @@ def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterato
     Raises:
         BadInputError: The store does not answer or refuses.
     """
-    client = MlflowClient(tracking_uri=store.uri)
+    client = connect(store)
     try:
         found = client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
@@ -209,12 +209,28 @@ def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterato
         run.end(RunStatus.to_string(status))
 
 
+def connect(store: Store) -> MlflowClient:
+    """Returns a client of the store, for runs and for models.
+
+    Raises:
+        BadInputError: There cannot be such a store.
+    """
+    try:
+        return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+    except (*AWAY, OSError) as error:
+        raise refused(store, error) from error
+
+
 def refused(store: Store, error: Exception) -> BadInputError:
     """Returns the sentence for a store that does not answer or refuses."""
     return BadInputError(
-        f"MLflow at {store.uri} does not answer or refuses ({str(error)[:_ERROR_CHARACTERS]}...): "
+        f"MLflow at {store.uri} does not answer or refuses ({_shorten(error)}...): "
         "start it, or set MLFLOW_TRACKING_URI to another or to nothing"
     )
+
+
+def _shorten(error: Exception) -> str:
+    return " ".join(str(error).split())[:_ERROR_CHARACTERS]
 
 
 def _found_run(run: Run) -> FoundRun:

@@ -13,8 +13,10 @@ MODULES = {
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-_SHARED = ("features", "errors", "download", "vocabulary", "model_graph")
-"""What trainers may import of components."""
+TRAINERS_USE = ("features", "errors", "download", "vocabulary", "model_files", "model_graph")
+SERVING_USES = ("features", "errors", "aliases", "manifest", "model_files", "model_graph")
+"""What of components these may import; none of it brings TFX or MLflow."""
+KNOW_MLFLOW = ("components.tracking", "components.registry", "components.spool", "components.pyfunc_model")
 PICKLES = ("pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
 
 Rule = Callable[[str, ast.Module], Iterator[tuple[int, str]]]
@@ -45,12 +47,12 @@ def below(name: str, *packages: str) -> bool:
 
 
 def imports_run_one_way(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """pipeline -> trainers, components; trainers -> some of components; serving -> its names; nothing -> pipeline."""
+    """pipeline -> all; trainers -> some of components; serving -> others of them; nothing -> pipeline."""
     allowed = {
         "pipeline": PACKAGES,
         "components": ("components",),
-        "trainers": ("trainers", *(f"components.{name}" for name in _SHARED)),
-        "serving": ("serving", "components.features"),
+        "trainers": ("trainers", *(f"components.{name}" for name in TRAINERS_USE)),
+        "serving": ("serving", *(f"components.{name}" for name in SERVING_USES)),
     }[module.split(".")[0]]
     for line, name in imports(tree):
         if below(name, *PACKAGES) and not below(name, *allowed):
@@ -79,10 +81,29 @@ def orchestrators_are_known_to_runners_only(module: str, tree: ast.Module) -> It
                 yield line, name
 
 
-def mlflow_is_known_to_tracking_only(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    if module != "components.tracking":
+def mlflow_is_known_to_few(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    if module not in KNOW_MLFLOW:
         for line, name in imports(tree):
             if below(name, "mlflow"):
+                yield line, name
+
+
+def what_mlflow_loads_stands_alone(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """A server of MLflow's has no newsdesk installed."""
+    if module == "components.pyfunc_model":
+        for line, name in imports(tree):
+            if below(name, *PACKAGES):
+                yield line, name
+
+
+def what_servers_share_is_free_of_training(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Whoever serves or trains installs neither TFX nor MLflow for what it imports of components."""
+    shared = {f"components.{name}" for name in (*TRAINERS_USE, *SERVING_USES)}
+    if module in shared:
+        for line, name in imports(tree):
+            if below(name, "tfx", "mlflow", "apache_beam", "tensorflow_transform", "tensorflow_model_analysis"):
+                yield line, name
+            if below(name, *PACKAGES) and not below(name, *shared):
                 yield line, name
 
 
@@ -132,7 +153,9 @@ RULES: tuple[Rule, ...] = (
     imports_are_absolute,
     packages_hold_no_code,
     orchestrators_are_known_to_runners_only,
-    mlflow_is_known_to_tracking_only,
+    mlflow_is_known_to_few,
+    what_mlflow_loads_stands_alone,
+    what_servers_share_is_free_of_training,
     names_are_free_of_the_stack,
     nothing_unsafe,
 )
@@ -140,6 +163,8 @@ RULES: tuple[Rule, ...] = (
 
 def test_the_walk_sees_the_source() -> None:
     assert {
+        *(f"components.{name}" for name in (*TRAINERS_USE, *SERVING_USES)),
+        *KNOW_MLFLOW,
         "components.features",
         "components.example_gen.source",
         "trainers.transformer.run",
@@ -173,7 +198,16 @@ def test_the_source_keeps_the_rule(rule: Rule) -> None:
         (imports_run_one_way, "trainers.fit", "from components.features_of_mine import TEXT"),
         (imports_run_one_way, "trainers.fit", "from components.example_gen.fetch import fetch"),
         (imports_run_one_way, "trainers.fit", "from serving import models"),
+        (imports_run_one_way, "trainers.export", "from components.aliases import read_aliases"),
+        (imports_run_one_way, "trainers.export", "from components.manifest import verify"),
+        (imports_run_one_way, "trainers.export", "from components.model_base import locked"),
         (imports_run_one_way, "serving.models", "from components.text import tokenize"),
+        (imports_run_one_way, "serving.models", "from components.tracking import find_runs"),
+        (imports_run_one_way, "serving.models", "def champion():\n    from components.registry import Registry"),
+        (imports_run_one_way, "serving.models", "from components import aliases, promotion"),
+        (imports_run_one_way, "serving.models", "from components.push import verify"),
+        (imports_run_one_way, "serving.models", "from components.aliases_of_mine import read_aliases"),
+        (imports_run_one_way, "serving.models", "from components.vocabulary import read"),
         (imports_run_one_way, "serving.models", "from components.download import download"),
         (imports_run_one_way, "serving.models", "from trainers.export import export"),
         (imports_run_one_way, "serving.models", "importlib.import_module('pipeline.run')"),
@@ -182,8 +216,17 @@ def test_the_source_keeps_the_rule(rule: Rule) -> None:
         (packages_hold_no_code, "components", '"""Doc."""\nfrom components import text'),
         (orchestrators_are_known_to_runners_only, "pipeline.graph", "import kfp.dsl"),
         (orchestrators_are_known_to_runners_only, "pipeline.cli.submit", "from google.cloud import aiplatform"),
-        (mlflow_is_known_to_tracking_only, "pipeline.run", "import mlflow"),
-        (mlflow_is_known_to_tracking_only, "pipeline.run", "from mlflow.entities import Metric"),
+        (mlflow_is_known_to_few, "pipeline.run", "import mlflow"),
+        (mlflow_is_known_to_few, "pipeline.run", "from mlflow.entities import Metric"),
+        (mlflow_is_known_to_few, "pipeline.cli.models", "def list_():\n    from mlflow import MlflowClient"),
+        (mlflow_is_known_to_few, "components.promotion", "from mlflow.exceptions import MlflowException"),
+        (mlflow_is_known_to_few, "components.registry_of_mine", "import mlflow.pyfunc"),
+        (mlflow_is_known_to_few, "serving.models", "import mlflow"),
+        (what_mlflow_loads_stands_alone, "components.pyfunc_model", "from components import features"),
+        (what_mlflow_loads_stands_alone, "components.pyfunc_model", "def f():\n    import serving.models"),
+        (what_servers_share_is_free_of_training, "components.aliases", "from components.registry import CHAMPION"),
+        (what_servers_share_is_free_of_training, "components.manifest", "from tfx.dsl.io import fileio"),
+        (what_servers_share_is_free_of_training, "components.model_files", "def f():\n    import mlflow"),
         (names_are_free_of_the_stack, "components.features", "import tensorflow as tf"),
         (names_are_free_of_the_stack, "pipeline.cli.serve", "def command():\n    import tfx.proto"),
         (nothing_unsafe, "components.push", "import pickle"),
@@ -211,9 +254,20 @@ def test_a_planted_fault_is_found(rule: Rule, module: str, source: str) -> None:
         (imports_run_one_way, "trainers.fit", "from components import features\nfrom trainers.input import Rows"),
         (imports_run_one_way, "trainers.bert.fetch", "from components.download import download"),
         (imports_run_one_way, "trainers.bert.fetch", "from components import errors, vocabulary"),
+        (imports_run_one_way, "trainers.bert.fetch", "from components import model_files, model_graph"),
         (imports_run_one_way, "serving.models", "from components.features import TEXT"),
+        (imports_run_one_way, "serving.models", "from components.aliases import read_aliases"),
+        (imports_run_one_way, "serving.models", "from components import errors, manifest"),
+        (imports_run_one_way, "serving.repository", "from components.model_files import check_model_files"),
+        (imports_run_one_way, "serving.repository", "from components.model_graph import check_model_graph"),
         (orchestrators_are_known_to_runners_only, "pipeline.runners.kubeflow", "import kfp"),
-        (mlflow_is_known_to_tracking_only, "components.tracking", "from mlflow import MlflowClient"),
+        (mlflow_is_known_to_few, "components.tracking", "from mlflow import MlflowClient"),
+        (mlflow_is_known_to_few, "components.registry", "def save():\n    from mlflow import pyfunc"),
+        (mlflow_is_known_to_few, "components.spool", "from mlflow.entities import Metric"),
+        (what_mlflow_loads_stands_alone, "components.pyfunc_model", "from mlflow.models import set_model"),
+        (what_servers_share_is_free_of_training, "components.manifest", "from components.errors import BadInputError"),
+        (what_servers_share_is_free_of_training, "components.model_graph", "import tensorflow as tf"),
+        (what_servers_share_is_free_of_training, "components.promotion", "from components.registry import CHAMPION"),
         (nothing_unsafe, "components.push", "yaml.safe_load(text)\nsubprocess.run(['ls'], shell=False)"),
         (nothing_unsafe, "components.push", "model.eval()\nre.compile('x')\nnp.load(path, allow_pickle=False)"),
     ],

@@ -16,17 +16,14 @@ from memory_registry import CutError, MemoryRegistry
 from mlflow import MlflowClient
 from mlflow_stores import make_store, out_of_order
 from model_server_config import parse_models_config
-from tfx.types import standard_artifacts
 
 from components import aliases as alias_files
-from components import promotion as module
+from components import model_base
 from components.aliases import ALIASES_FILE, MODELS_CONFIG, read_aliases
-from components.artifacts import Promotion, Registration
 from components.errors import BadInputError
-from components.promote import Promote
+from components.manifest import MANIFEST, hash_files, make_manifest
+from components.model_base import ALIASES_LOCK
 from components.promotion import Move, promote, rollback
-from components.push import push_model
-from components.register import REGISTRATION_FILE
 from components.registry import APPROVED, CHALLENGER, CHAMPION, PREVIOUS, ROLLED_BACK, SERVING_VERSION, STATUS, Registry
 
 NAME = "ag_news"
@@ -43,9 +40,10 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four versions of a model, pushed, none promoted."""
     serving = tmp_path_factory.mktemp("pushed") / "serving"
     for number in VERSIONS:
-        model = tmp_path_factory.mktemp("model")
-        (model / "saved_model.pb").write_text(f"graph {number}")
-        assert push_model(model, serving / NAME).version == number
+        version = serving / NAME / str(number)
+        version.mkdir(parents=True)
+        (version / "saved_model.pb").write_text(f"graph {number}")
+        (version / MANIFEST).write_text(make_manifest(number, hash_files(version), {}))
     return serving
 
 
@@ -285,10 +283,10 @@ def test_files_that_are_lost_or_damaged_are_written_anew(world: World) -> None:
 def test_one_move_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.do(("promote", 1))
     before = world.state()
-    monkeypatch.setattr(module, "_LOCK_SECONDS", 0.05)
-    with filelock.FileLock(world.serving / NAME / ".aliases.lock"):
+    monkeypatch.setattr(model_base, "_LOCK_SECONDS", 0.05)
+    with filelock.FileLock(world.serving / NAME / ALIASES_LOCK):
         for operation in (("promote", 2), ("rollback",)):
-            with pytest.raises(BadInputError, match=r"another process moves the aliases of .*: try again"):
+            with pytest.raises(BadInputError, match=r"another process has been at work in .*: try again"):
                 world.do(operation)
     assert world.state() == before
     world.do(("promote", 2))
@@ -436,44 +434,3 @@ def test_nothing_moves_while_the_store_is_away(pushed: Path, tmp_path: Path) -> 
                 world.do(operation)
         assert world.files() == files
     assert world.state() == before
-
-
-def promote_node(world: World, registered: str, number: str, alias: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the node on what Pusher and Register left."""
-    model, registration, promotion = standard_artifacts.PushedModel(), Registration(), Promotion()
-    model.set_string_custom_property("pushed_version", number)
-    registration.uri = str(world.serving.parent / "registration")
-    Path(registration.uri).mkdir(exist_ok=True)
-    (Path(registration.uri) / REGISTRATION_FILE).write_text(
-        f'{{"registry_version": "{registered}", "mlflow_run_id": "r", "digest": "d", "status": "pending",'
-        ' "serving_version": null}'
-    )
-    monkeypatch.setattr("components.promote.Registry", lambda *_: world.registry)
-    Promote.test_call(
-        pushed_model=model, registration=registration, promotion=promotion, serving=str(world.serving), name=NAME,
-        alias=alias, store="sqlite://", registry="{}", code_digest="x",
-    )  # fmt: skip
-    return promotion
-
-
-@pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
-def test_the_node_tells_the_registry_where_the_candidate_was_pushed_to(
-    world: World, monkeypatch: pytest.MonkeyPatch, alias: str
-) -> None:
-    world.do(("promote", 1))
-    del world.registry.held["103"][SERVING_VERSION]
-    promotion = promote_node(world, "103", "3", alias, monkeypatch)
-    assert world.registry.held["103"][SERVING_VERSION] == "3"
-    expected = {CHAMPION: 3, PREVIOUS: 1} if alias == CHAMPION else {CHAMPION: 1, CHALLENGER: 3}
-    assert world.state()[0] == expected
-    assert promotion.get_string_custom_property("alias") == alias
-    assert promotion.get_string_custom_property("sentence").startswith(f"version 3 of ag_news is now {alias}")
-
-
-def test_the_node_asked_again_finds_everything_done(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.do(("promote", 1))
-    promote_node(world, "103", "3", CHAMPION, monkeypatch)
-    before = world.state()
-    promotion = promote_node(world, "103", "3", CHAMPION, monkeypatch)
-    assert world.state() == before
-    assert promotion.get_string_custom_property("sentence") == "version 3 of ag_news is already champion"

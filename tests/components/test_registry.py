@@ -11,15 +11,14 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-import tensorflow as tf
+from by_length import save_by_length
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow_stores import Server, make_store, out_of_order
 
 from components.errors import BadInputError
-from components.manifest import digest_of, hash_files, hash_model
+from components.manifest import MANIFEST, digest_of, hash_files, hash_model, make_manifest
 from components.promotion import promote
-from components.push import push_model
 from components.registry import (
     CHALLENGER,
     CHAMPION,
@@ -33,35 +32,12 @@ from components.spool import Spool
 from components.tracking import Store, start_run
 
 NAME = "ag_news"
-CLASSES = ("World", "Sports", "Business")
-
-
-class ByLength(tf.Module):
-    """Stands in for a classifier: a text's class is its length in bytes modulo three."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.classes = tf.constant(CLASSES)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")], autograph=False)
-    def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        label_id = tf.cast(tf.strings.length(text) % 3, tf.int64)
-        return {
-            "label": tf.gather(self.classes, label_id),
-            "label_id": label_id,
-            "probabilities": tf.one_hot(label_id, 3, on_value=0.5, off_value=0.25),
-        }
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel that answers."""
-    directory = tmp_path_factory.mktemp("classifier") / "model"
-    module = ByLength()
-    tf.saved_model.save(module, str(directory), signatures={"serving_default": module.classify})
-    (directory / "assets.extra").mkdir()
-    (directory / "assets.extra" / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    return directory
+    return save_by_length(tmp_path_factory.mktemp("classifier") / "model")
 
 
 @pytest.fixture
@@ -189,7 +165,7 @@ def test_without_an_experiment_there_is_no_run(registry: Registry, make_model: C
         register(registry, "run-1", make_model("w"))
 
 
-STEPS = 9
+STEPS = 10
 
 
 @pytest.mark.parametrize("cut", range(STEPS + 1))
@@ -371,6 +347,15 @@ CALLS: dict[str, Callable[[Registry], object]] = {
 }
 
 
+def test_a_store_that_is_damaged_from_the_first_is_bad_input(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "workspace")
+    with start_run(store, NAME, "run-1", Spool(tmp_path / "spool")):
+        pass
+    # MLflow opens its runs and its models apart; these are asked for the first time now.
+    with out_of_order(tmp_path / "workspace"), pytest.raises(BadInputError, match="does not answer or refuses"):
+        Registry(store, NAME).versions()
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_store_that_goes_away_is_bad_input(
     registry: Registry, client: MlflowClient, tmp_path: Path, call: Callable[[Registry], object]
@@ -392,8 +377,10 @@ def test_a_server_that_is_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch
         Registry(Store(uri, None), NAME).versions()
 
 
-@pytest.mark.parametrize("uri", ["nonsense://somewhere", "sqlite:////no/such/directory/mlflow.db"])
-def test_a_store_that_cannot_be_is_bad_input(uri: str) -> None:
+@pytest.mark.parametrize("uri", ["nonsense://somewhere", "sqlite:///{}/file/mlflow.db", "sqlite:///{}/file"])
+def test_a_store_that_cannot_be_is_bad_input(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "file").write_text("no database, and no directory either")
+    uri = uri.format(tmp_path)
     with pytest.raises(BadInputError, match=f"MLflow at {uri}"):
         Registry(Store(uri, None), NAME).versions()
 
@@ -464,14 +451,15 @@ def test_behind_a_server(
     """One test for all that needs a server, since it starts slowly."""
     client = MlflowClient(tracking_uri=server.store.uri, registry_uri=server.store.uri)
     registry, spool, serving = Registry(server.store, NAME), Spool(tmp_path / "spool"), tmp_path / "serving"
-    pushed = push_model(classifier, serving / NAME)
+    pushed = Path(shutil.copytree(classifier, serving / NAME / "1"))
+    (pushed / MANIFEST).write_text(make_manifest(1, hash_files(pushed), {}))
     with start_run(server.store, NAME, "run-1", spool) as first:
         found = register(registry, "run-1", classifier, kept)
         # Why the pushed directory itself is not what is registered.
         with pytest.raises(MlflowException, match="Invalid model version source"):
-            client.create_model_version(NAME, str(pushed.path), first.id)
-        registry.tag(found.version, {SERVING_VERSION: str(pushed.version)})
-        promote(registry, serving, pushed.version)
+            client.create_model_version(NAME, str(pushed), first.id)
+        registry.tag(found.version, {SERVING_VERSION: "1"})
+        promote(registry, serving, 1)
     assert client.get_model_version_by_alias(NAME, CHAMPION).version == found.version
     assert registry.versions()[0].aliases == (CHAMPION,)
     mlflow_uri(server.store.uri)
@@ -490,8 +478,9 @@ def test_behind_a_server(
         second.metrics({"train/loss": 0.25}, step=2)
         second.json("run.json", {"rows": 80})
         with pytest.raises(BadInputError, match="does not answer"):
-            promote(registry, serving, pushed.version)
-    assert [record.message.startswith("MLflow does not answer") for record in caplog.records] == [True]
+            promote(registry, serving, 1)
+    warnings = [record.message for record in caplog.records if record.name.startswith("newsdesk")]
+    assert [said.startswith("MLflow does not answer") for said in warnings] == [True]
     assert {path.name: path.read_bytes() for path in serving.rglob("*") if path.is_file()} == before
     server.start()
     assert client.get_run(second.id).info.status == "RUNNING"

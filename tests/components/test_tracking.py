@@ -1,18 +1,24 @@
 """Tracked runs, against a real MLflow store in sqlite."""
 
 import json
+import logging
 import math
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow_stores import make_store, out_of_order
 
 from components.errors import BadInputError, GateRejectedError
 from components.evaluation_result import SliceMetrics
+from components.spool import Spool
 from components.tracking import Store, TrackedRun, choose_store, start_run
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
@@ -21,8 +27,7 @@ CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store of its own, as a workspace has it."""
-    directory = tmp_path_factory.mktemp("workspace")
-    return choose_store({}, directory / "mlflow.db", directory / "mlartifacts")
+    return make_store(tmp_path_factory.mktemp("workspace"))
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +37,16 @@ def client(store: Store) -> MlflowClient:
 
 
 @pytest.fixture
-def track(store: Store, client: MlflowClient) -> Callable[[Callable[[TrackedRun], object]], Run]:
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def track(store: Store, client: MlflowClient, spool: Spool) -> Callable[[Callable[[TrackedRun], object]], Run]:
     """Opens a run, does something with it, closes it, and returns what the store holds of it."""
 
     def run(action: Callable[[TrackedRun], object]) -> Run:
-        with start_run(store, "ag_news", "a run") as tracked:
+        with start_run(store, "ag_news", "a run", spool) as tracked:
             action(tracked)
         return client.get_run(tracked.id)
 
@@ -44,12 +54,12 @@ def track(store: Store, client: MlflowClient) -> Callable[[Callable[[TrackedRun]
 
 
 @pytest.fixture
-def fail(store: Store, client: MlflowClient) -> Callable[[BaseException], Run]:
+def fail(store: Store, client: MlflowClient, spool: Spool) -> Callable[[BaseException], Run]:
     """Opens a run in which an error is raised, and returns what the store holds of it."""
 
     def run(error: BaseException) -> Run:
         ids: list[str] = []
-        with pytest.raises(type(error)) as caught, start_run(store, "ag_news", "a run") as tracked:  # noqa: PT012
+        with pytest.raises(type(error)) as caught, start_run(store, "ag_news", "a run", spool) as tracked:  # noqa: PT012
             ids.append(tracked.id)
             raise error
         assert caught.value is error
@@ -103,18 +113,18 @@ def test_a_message_that_is_no_valid_text_does_not_hide_the_error(fail: Callable[
     assert run.data.tags["reason"].startswith("cannot read caf")
 
 
-def test_what_was_logged_before_an_error_is_kept(store: Store, client: MlflowClient) -> None:
-    with pytest.raises(ZeroDivisionError), start_run(store, "ag_news", "a run") as tracked:  # noqa: PT012
+def test_what_was_logged_before_an_error_is_kept(store: Store, client: MlflowClient, spool: Spool) -> None:
+    with pytest.raises(ZeroDivisionError), start_run(store, "ag_news", "a run", spool) as tracked:  # noqa: PT012
         tracked.metrics({"loss": 1.0})
         tracked.metrics({"loss": 1 / 0})
     assert client.get_run(tracked.id).data.metrics == {"loss": 1.0}
 
 
-def test_runs_of_one_experiment_stand_together(track: Track, client: MlflowClient, store: Store) -> None:
+def test_runs_of_one_experiment_stand_together(track: Track, client: MlflowClient, store: Store, spool: Spool) -> None:
     first, second = track(lambda _: None), track(lambda _: None)
     assert first.info.run_id != second.info.run_id
     assert first.info.experiment_id == second.info.experiment_id
-    with start_run(store, "other", "a run") as tracked:
+    with start_run(store, "other", "a run", spool) as tracked:
         pass
     assert client.get_run(tracked.id).info.experiment_id != first.info.experiment_id
     assert client.get_experiment_by_name("other").artifact_location == store.artifacts
@@ -249,11 +259,11 @@ def test_the_store_is_in_the_workspace_unless_the_environment_names_one(tmp_path
 
 
 def test_a_store_from_the_environment_is_used(
-    store: Store, client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, client: MlflowClient, spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = choose_store({"MLFLOW_TRACKING_URI": store.uri}, tmp_path / "mlflow.db", tmp_path / "mlartifacts")
-    with start_run(chosen, "elsewhere", "a run") as tracked:
+    with start_run(chosen, "elsewhere", "a run", spool) as tracked:
         tracked.metrics({"loss": 1.0})
     assert client.get_run(tracked.id).info.status == "FINISHED"
     assert list(tmp_path.iterdir()) == []
@@ -267,8 +277,185 @@ def closed_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_a_server_that_does_not_answer_is_bad_input(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_bad_input(
+    closed_port: int, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://127.0.0.1:{closed_port}"
-    with pytest.raises(BadInputError, match=f"{uri}.*MLFLOW_TRACKING_URI"), start_run(Store(uri, None), "a", "b"):
+    with (
+        pytest.raises(BadInputError, match=f"{uri}.*MLFLOW_TRACKING_URI"),
+        start_run(Store(uri, None), "a", "b", spool),
+    ):
         pytest.fail("the run opened")
+
+
+def log_all(tracked: TrackedRun, place: Path) -> None:
+    """Tells a run one thing of each kind but its end."""
+    place.joinpath("note.txt").write_text("kept")
+    tracked.params({"preset": "sample"})
+    tracked.tags({"node.Trainer": "ran"})
+    tracked.metrics({"train/loss": 0.5}, step=1)
+    tracked.metrics({"train/loss": 0.25}, step=2)
+    tracked.json("run.json", {"rows": 80})
+    tracked.file(place / "note.txt")
+    tracked.confusion_matrix(np.eye(4), CLASSES)
+
+
+def assert_all_arrived(client: MlflowClient, run_id: str) -> None:
+    run = client.get_run(run_id)
+    assert run.data.params == {"preset": "sample"}
+    assert run.data.tags["node.Trainer"] == "ran"
+    history = client.get_metric_history(run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.25)]
+    assert {item.path for item in client.list_artifacts(run_id)} == {"run.json", "note.txt", "confusion_matrix.png"}
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Returns what this project says; MLflow says more."""
+    return [record.message for record in caplog.records if record.name.startswith("newsdesk")]
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Store:
+    """A store that may be broken."""
+    return make_store(tmp_path / "workspace")
+
+
+def test_a_store_that_goes_away_in_mid_run_is_told_once_and_gets_everything_later(
+    own_store: Store, spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "newsdesk"), start_run(own_store, "ag_news", "first", spool) as first:
+        with out_of_order(tmp_path / "workspace"):
+            log_all(first, tmp_path)
+        # It is back, but what waits comes first: an order that MLflow would see is kept.
+        first.tags({"after": "it came back"})
+    assert [said.startswith("MLflow does not answer") for said in warnings(caplog)] == [True]
+    assert str(spool.directory) in caplog.text
+    client = MlflowClient(tracking_uri=own_store.uri)
+    assert client.get_run(first.id).info.status == "RUNNING"
+    assert "after" not in client.get_run(first.id).data.tags
+    with start_run(own_store, "ag_news", "second", spool) as second:
+        assert not spool.entries(first.id)
+    assert_all_arrived(client, first.id)
+    arrived = client.get_run(first.id)
+    assert (arrived.info.status, arrived.data.tags["after"]) == ("FINISHED", "it came back")
+    assert arrived.info.end_time <= client.get_run(second.id).info.start_time
+    assert list(spool.directory.iterdir()) == []
+
+
+def test_a_run_that_fails_while_the_store_is_away_keeps_its_reason(
+    own_store: Store, spool: Spool, tmp_path: Path
+) -> None:
+    away = ExitStack()
+    with away, pytest.raises(GateRejectedError), start_run(own_store, "ag_news", "first", spool) as first:  # noqa: PT012
+        away.enter_context(out_of_order(tmp_path / "workspace"))
+        raise GateRejectedError("ModelGate", ["accuracy is low"])
+    client = MlflowClient(tracking_uri=own_store.uri)
+    assert client.get_run(first.id).info.status == "RUNNING"
+    spool.deliver(client)
+    run = client.get_run(first.id)
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "ModelGate: accuracy is low")
+
+
+def test_no_run_opens_while_what_waits_cannot_be_delivered(own_store: Store, spool: Spool, tmp_path: Path) -> None:
+    with start_run(own_store, "ag_news", "first", spool) as first, out_of_order(tmp_path / "workspace"):
+        first.tags({"a": "b"})
+    assert spool.entries(first.id)
+    with (
+        out_of_order(tmp_path / "workspace"),
+        pytest.raises(BadInputError, match="does not answer or refuses"),
+        start_run(own_store, "ag_news", "second", spool),
+    ):
+        pytest.fail("the run opened")
+    assert spool.entries(first.id)
+
+
+def test_tags_of_a_version_wait_like_the_rest(own_store: Store, spool: Spool, tmp_path: Path) -> None:
+    client = MlflowClient(tracking_uri=own_store.uri, registry_uri=own_store.uri)
+    with start_run(own_store, "ag_news", "first", spool) as first:
+        client.create_registered_model("ag_news")
+        client.create_model_version("ag_news", f"{client.get_run(first.id).info.artifact_uri}/model", first.id)
+    with out_of_order(tmp_path / "workspace"):
+        first.version_tags("ag_news", "1", {"validation_status": "rejected", "verdict.ModelGate": "x" * 9_000})
+    assert client.get_model_version("ag_news", "1").tags == {}
+    with start_run(own_store, "ag_news", "second", spool):
+        pass
+    assert client.get_model_version("ag_news", "1").tags == {
+        "validation_status": "rejected",
+        "verdict.ModelGate": "x" * 5_000,
+    }
+
+
+class Failing(BaseHTTPRequestHandler):
+    """A server of MLflow's that opens runs and answers everything else as the class says."""
+
+    status, body, refused = 500, b"the database is on fire", 0
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, body = 200, b"{}"
+        if "experiments/get-by-name" in self.path:
+            body = b'{"experiment": {"experiment_id": "1", "name": "ag_news"}}'
+        elif "runs/create" in self.path:
+            body = b'{"run": {"info": {"run_id": "0123456789abcdef0123456789abcdef", "experiment_id": "1"}}}'
+        else:
+            status, body = type(self).status, type(self).body
+            type(self).refused += 1
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def failing_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A server that answers with 500 once a run is open; nothing is asked twice."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    Failing.refused = 0
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield Store(f"http://127.0.0.1:{server.server_port}", None)
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, b"the database is on fire"),
+        (500, b'{"error_code": "INTERNAL_ERROR", "message": "the database is on fire"}'),
+        (503, b"<html>the proxy speaks</html>"),
+        (429, b'{"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "later"}'),
+    ],
+    ids=["text", "json", "proxy", "too many"],
+)
+def test_a_server_that_answers_with_an_error_is_asked_once_and_told_once(
+    failing_server: Store,
+    spool: Spool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    body: bytes,
+) -> None:
+    monkeypatch.setattr(Failing, "status", status)
+    monkeypatch.setattr(Failing, "body", body)
+    with caplog.at_level(logging.WARNING, "newsdesk"), start_run(failing_server, "ag_news", "first", spool) as first:
+        log_all(first, tmp_path)
+    assert [said.startswith("MLflow does not answer") for said in warnings(caplog)] == [True]
+    assert Failing.refused == 1
+    kinds = [json.loads(line)[0] for line in (spool.directory / first.id / "entries.jsonl").read_text().splitlines()]
+    assert kinds == ["params", "tags", "metrics", "metrics", "file", "file", "file", "end"]
+    assert {path.name for path in spool.directory.glob("*/*/*")} == {"run.json", "note.txt", "confusion_matrix.png"}
+    with (
+        pytest.raises(BadInputError, match="does not answer or refuses"),
+        start_run(failing_server, "ag_news", "second", spool),
+    ):
+        pytest.fail("the run opened")
+    assert len((spool.directory / first.id / "entries.jsonl").read_text().splitlines()) == len(kinds)

@@ -30,13 +30,14 @@ def make_store(root: Path) -> Store:
 @contextmanager
 def out_of_order(root: Path) -> Iterator[None]:
     """While this holds, the store that ``make_store`` made answers every call with an error."""
-    database, aside = root / "mlflow.db", root / "mlflow.aside"
-    database.rename(aside)
+    # In its place, since a client may hold the file open.
+    database = root / "mlflow.db"
+    held = database.read_bytes()
     database.write_bytes(b"not a database\n" * 1000)
     try:
         yield
     finally:
-        aside.replace(database)
+        database.write_bytes(held)
 
 
 class Server:

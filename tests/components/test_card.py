@@ -1,0 +1,114 @@
+"""The node that writes the model card reads what the run's nodes left, and nothing else."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_facts
+import yaml
+from tfx.types import standard_artifacts
+
+from components import card as module
+from components import features
+from components.artifacts import Answers, IngestReport, ModelCard, Registration, Verdict
+from components.card import Card
+from components.champion import PREDICTIONS_FILE
+from components.gates.verdict import Check, conclude
+from components.predictions import save
+from components.register import REGISTRATION_FILE, RegistrationRecord
+from components.report.model_card import CARD_FILE
+from components.report.tables import evaluation_tables
+
+ROWS = 400
+
+
+@pytest.fixture
+def write_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs the node on the outputs of a run; returns the card: ``write_card(encoder="minilm-l6")``."""
+    answers = run_facts.make_answers(ROWS)
+    asked: dict[str, Any] = {}
+
+    def read_evaluation(directory: Path, classes: tuple[str, ...], bounds: dict[str, float], given: Any) -> Any:
+        asked.update(directory=directory.name, classes=classes, bounds=bounds, texts=given.texts)
+        return evaluation_tables(run_facts.make_slices(answers), classes, bounds, given)
+
+    monkeypatch.setattr(module, "read_evaluation", read_evaluation)
+
+    def run(**changed: Any) -> str:
+        kinds = {
+            "ingest": IngestReport, "model_run": standard_artifacts.ModelRun,
+            "evaluation": standard_artifacts.ModelEvaluation, "answers": Answers, "registration": Registration,
+            "data_verdict": Verdict, "model_verdict": Verdict, "serving_verdict": Verdict, "card": ModelCard,
+        }  # fmt: skip
+        at: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            at[name] = kind()
+            at[name].uri = str(tmp_path / name)
+            if name != "card":
+                Path(at[name].uri).mkdir(exist_ok=True)
+        write_outputs(tmp_path)
+        save(answers, tmp_path / "answers" / PREDICTIONS_FILE)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / "test.csv").write_text('"1","a","b"\n')
+        source = {
+            "directory": str(tmp_path / "data"), "test": "test.csv", "digest": "d1g", "classes": run_facts.CLASSES
+        }  # fmt: skip
+        settings = {
+            "source": json.dumps(source), "name": "ag_news", "family": "transformer",
+            "floors": json.dumps(run_facts.BOUNDS), "encoder": "", "code_version": "c0de", "code_digest": "x",
+        }  # fmt: skip
+        Card.test_call(**at, **(settings | changed))
+        assert asked == {
+            "directory": "evaluation", "classes": run_facts.CLASSES, "bounds": run_facts.BOUNDS, "texts": answers.texts
+        }  # fmt: skip
+        return (tmp_path / "card" / CARD_FILE).read_text(encoding="utf-8")
+
+    return run
+
+
+def write_outputs(root: Path) -> None:
+    """Writes what ExampleGen, the Trainer, Register and the gates write."""
+    splits = {split: dict.fromkeys(run_facts.CLASSES, 100) for split in ("train", "eval", "test")}
+    report = {"rows": 1_200, "splits": splits, "malformed": 3, "unknown_labels": [], "digest": "d1g"}
+    (root / "ingest" / "report.json").write_text(json.dumps(report))
+    (root / "ingest" / "quarantine.jsonl").write_text('{"file": "train.csv", "line": 1, "reason": "too few fields"}\n')
+    facts = run_facts.make_facts(ROWS)
+    assert facts.training is not None
+    (root / "model_run" / features.HISTORY_FILE).write_text(json.dumps(asdict(facts.training)))
+    record = RegistrationRecord("9", "0c1f5c2ab0f94b2c9c1b8f6e2d7a4c11", "digest", "pending", None)
+    (root / "registration" / REGISTRATION_FILE).write_text(json.dumps(asdict(record)))
+    for name, gate in (("data", "DataGate"), ("model", "ModelGate"), ("serving", "ServingGate")):
+        conclude(str(root / f"{name}_verdict"), gate, [Check("seen", "fail", True, f"{gate} saw nothing bad")])
+
+
+def test_the_card_says_where_the_model_is_from(write_card: Callable[..., str]) -> None:
+    card = write_card()
+    front = yaml.safe_load(card.split("---")[1])
+    metrics = {item["name"]: item["value"] for item in front["model-index"][0]["results"][0]["metrics"]}
+    answers = run_facts.make_answers(ROWS)
+    assert metrics["Accuracy"] == pytest.approx((answers.labels == answers.label_ids).mean(), abs=1e-6)
+    for said in ("0c1f5c2ab0f94b2c9c1b8f6e2d7a4c11", "c0de", "ag_news", *run_facts.CLASSES):
+        assert said in card
+
+
+def test_an_encoder_is_named_where_there_is_one(write_card: Callable[..., str]) -> None:
+    assert "minilm-l6" not in write_card()
+    assert "minilm-l6" in write_card(family="bert", encoder="minilm-l6")
+
+
+def test_a_gate_without_a_verdict_makes_no_card(
+    write_card: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write = write_outputs
+
+    def without(root: Path) -> None:
+        write(root)
+        (root / "serving_verdict" / "verdict.json").unlink()
+
+    monkeypatch.setitem(globals(), "write_outputs", without)
+    with pytest.raises(FileNotFoundError):
+        write_card()
+    assert not (tmp_path / "card" / CARD_FILE).exists()
