@@ -52,6 +52,7 @@ setup(
         "safetensors>=0.5",
         "scipy>=1.12",
         "setuptools>=78.1.1,<81",
+        "sqlalchemy>=2.0",
         "starlette>=1.3.1",
         "uvicorn>=0.35",
         "uvloop>=0.21",

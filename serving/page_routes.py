@@ -1,0 +1,193 @@
+"""The page for people at ``/`` and what it asks for.
+
+``GET /explain`` says what can be asked, ``POST /explain`` classifies one text and weighs its words.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import anyio
+import orjson
+from anyio.to_thread import run_sync
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from components import features
+from components.errors import BadInputError
+from serving.errors import Code, RequestError
+from serving.explain import WORD_LIMIT, explain, find_words
+from serving.figures import read_figures
+from serving.limits import read_body
+from serving.page_files import file_routes
+
+if TYPE_CHECKING:
+    from serving.repository import Repository, Version
+
+# An explanation is as much work as WORD_LIMIT requests: one at a time leaves a core to those.
+_AT_A_TIME = 1
+_MOST_WAITING = 4
+_RETRY_SECONDS = 2.0
+# JSON may spell a character as two escapes of six bytes.
+_BYTES_PER_CHARACTER = 12
+_BYTES_BESIDE = 4096
+
+
+class _Question(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+    text: str
+    version: int | None = Field(default=None, ge=0)
+    label: str | None = None
+
+
+def page_routes(repository: "Repository", explain_on: bool = True, text_characters: int = 10_000) -> list[Route]:
+    """Returns the routes of the page: its files, which hold no secret, and ``/explain``, which a token may guard.
+
+    Args:
+        repository: What is loaded.
+        explain_on: Whether words are weighed; otherwise a text gets its class and probabilities only.
+        text_characters: Length of a text above which it is refused.
+    """
+    desk = _Desk(repository, explain_on, text_characters)
+    turns = _Turns()
+    most_bytes = text_characters * _BYTES_PER_CHARACTER + _BYTES_BESIDE
+
+    async def choices(request: Request) -> Response:
+        return _json(await run_sync(desk.choices))
+
+    async def answer(request: Request) -> Response:
+        question = _parse(await read_body(request.receive, most_bytes), text_characters)
+        return _json(await turns.take(partial(desk.answer, question)))
+
+    return [
+        *file_routes(),
+        Route("/explain", _told(choices), methods=["GET"]),
+        Route("/explain", _told(answer), methods=["POST"]),
+    ]
+
+
+class _Turns:
+    """Lets one explanation run at a time, in a thread, and a few wait."""
+
+    def __init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
+        self._asking = 0
+
+    async def take(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if self._asking >= _AT_A_TIME + _MOST_WAITING:
+            message = f"{self._asking} texts are being explained already: try again later"
+            raise RequestError(Code.RESOURCE_EXHAUSTED, message, retry_after=_RETRY_SECONDS)
+        self._asking += 1
+        try:
+            return await run_sync(work, limiter=self._limiter)
+        finally:
+            self._asking -= 1
+
+
+class _Desk:
+    """What the page is told, from what is loaded; not for the event loop."""
+
+    def __init__(self, repository: "Repository", explain_on: bool, text_characters: int):
+        self._repository = repository
+        self._explain_on = explain_on
+        self._text_characters = text_characters
+        # A card is read once per loaded model: parsing YAML holds up every other thread for some 20 ms.
+        self._figures: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+
+    def choices(self) -> dict[str, Any]:
+        return {
+            "models": [self._model(name) for name in self._repository.models()],
+            "explains": self._explain_on,
+            "word_limit": WORD_LIMIT,
+            "text_characters": self._text_characters,
+        }
+
+    def answer(self, question: _Question) -> dict[str, Any]:
+        asked = self._repository.use(question.model, version=question.version, label=question.label)
+        with asked as version:
+            answers = version.loaded.answer([question.text.encode()])
+            label_id = int(answers.label_ids[0])
+            row = answers.probabilities[0].tolist()
+            words = explain(version.loaded, question.text, label_id) if self._explain_on else None
+            return {
+                **self._describe(version),
+                features.OUTPUT_LABEL: answers.labels[0],
+                features.OUTPUT_PROBABILITIES: dict(zip(version.loaded.classes, row, strict=True)),
+                "words": None if words is None else [asdict(word) for word in words],
+                "words_total": len(find_words(question.text)),
+            }
+
+    def _model(self, name: str) -> dict[str, Any]:
+        """Describes the loaded versions of a model, first the one that answers where none is asked for."""
+        try:
+            with self._repository.use(name) as serving:
+                versions = [self._describe(serving)]
+        except RequestError as error:
+            return {"model": name, "versions": [], "problem": error.message}
+        others = [version for version in self._repository.versions() if version.model == name]
+        others.sort(key=lambda version: -version.number)
+        versions += [self._describe(version) for version in others if version.number != versions[0]["version"]]
+        return {"model": name, "versions": versions, "problem": None}
+
+    def _describe(self, version: "Version") -> dict[str, Any]:
+        if version.loaded not in self._figures:
+            self._figures[version.loaded] = _figures(version)
+        return {
+            "model": version.model,
+            "version": version.number,
+            "labels": sorted(version.labels),
+            **self._figures[version.loaded],
+        }
+
+
+def _figures(version: "Version") -> dict[str, Any]:
+    try:
+        return {"figures": read_figures(version.loaded.directory).model_dump(), "figures_problem": None}
+    except BadInputError as error:
+        return {"figures": None, "figures_problem": str(error)}
+
+
+def _parse(body: bytes, text_characters: int) -> _Question:
+    try:
+        question = _Question.model_validate(orjson.loads(body))
+    except orjson.JSONDecodeError as error:
+        raise RequestError(Code.INVALID_ARGUMENT, f"the request is no JSON: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the request"
+        raise RequestError(Code.INVALID_ARGUMENT, f"{place}: {first['msg']}") from error
+    if question.version is not None and question.label is not None:
+        raise RequestError(Code.INVALID_ARGUMENT, "version and label are both given: send one of them")
+    if not question.text.strip():
+        raise RequestError(Code.INVALID_ARGUMENT, "the text is empty: type a headline")
+    if len(question.text) > text_characters:
+        message = f"the text has {len(question.text):,} characters: {text_characters:,} are allowed"
+        raise RequestError(Code.INVALID_ARGUMENT, message)
+    return question
+
+
+def _told(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Refuses as the rest of the server does."""
+
+    async def tell(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except RequestError as error:
+            response = _json({"error": error.message}, error.code.status)
+            if error.retry_after is not None:
+                response.headers["retry-after"] = str(math.ceil(error.retry_after))
+            return response
+
+    return tell
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
