@@ -15,7 +15,7 @@ from components.errors import BadInputError
 ALIASES_FILE = "aliases.json"
 MODELS_CONFIG = "models.config"
 # TensorFlow Serving loads what is listed; the version that a rollback returns to is loaded when it comes to that.
-_SERVED = ("champion", "challenger")
+SERVED = ("champion", "challenger")
 # Servers run as another user, so everybody may read, whatever this process's umask.
 _FILE_MODE = 0o644
 
@@ -58,7 +58,7 @@ def render_models_config(serving: Path) -> str:
     """
     models = []
     for path in sorted(serving.glob(f"*/{ALIASES_FILE}")):
-        aliases = {alias: version for alias, version in read_aliases(path.parent).items() if alias in _SERVED}
+        aliases = {alias: version for alias, version in read_aliases(path.parent).items() if alias in SERVED}
         if not aliases:
             continue
         versions = "".join(f"        versions: {version}\n" for version in sorted(set(aliases.values())))

@@ -1,0 +1,301 @@
+"""Brings the versions that are to be served into memory, and keeps them in step with the disk.
+
+Two threads work beside those that answer: one looks at the disk every second, moves labels and retires versions; the
+other loads what is new, one version at a time. So a label that moves between loaded versions waits for no load.
+"""
+
+import gc
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.errors import BadInputError
+from serving.leases import Leases
+from serving.loading import fingerprint, judge, load_version
+from serving.models import LoadedModel, Model, warm_up
+from serving.models_source import ModelsSource, find_wanted
+from serving.observer import Observer
+from serving.protocol import State, VersionStatus
+from serving.versions import Held, ModelVersions, Version, no_versions, unknown_label, unknown_servable
+
+__all__ = ["Repository", "Version"]
+
+_log = logging.getLogger("newsdesk.serving")
+_IN_MEMORY = (State.LOADING, State.AVAILABLE, State.UNLOADING)
+
+
+class Repository:
+    """The models that are served, and their versions. One process has one for a directory."""
+
+    def __init__(
+        self,
+        serving: Path,
+        load: Callable[[Path], Model] = LoadedModel,
+        poll_seconds: float = 1.0,
+        warm: Callable[[Model], None] = warm_up,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Reads nothing yet.
+
+        Args:
+            serving: Directory of models, with or without ``models.config``, or the base of one model.
+            load: Makes a model of a directory whose files are as its manifest says.
+            poll_seconds: Between two looks at the disk.
+            warm: Asks a model what no live request should be the first to ask.
+            observer: Is told what happens.
+            clock: Seconds.
+        """
+        self._source = ModelsSource(serving)
+        self._load = load
+        self._warm = warm
+        self._poll_seconds = poll_seconds
+        self._observer = observer or Observer()
+        self._clock = clock
+        self._leases = Leases(clock)
+        # Held for a few dictionary look-ups at a time, never while a disk or a model is at work.
+        self._lock = threading.Lock()
+        self._models: dict[str, ModelVersions] = {}
+        self._troubles: list[str] = []
+        # So that nobody writes into a lease what was true before somebody else wrote.
+        self._lease_lock = threading.Lock()
+        self._unleased: list[str] = []
+        self._stopped = threading.Event()
+        self._work = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Starts to follow the disk; returns at once, before anything is loaded."""
+        for name, run in (("newsdesk-poll", self._keep_following), ("newsdesk-load", self._keep_loading)):
+            # A load cannot be interrupted, and a process that is told to end does not wait for it.
+            self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_seconds: float = 5.0) -> None:
+        """Stops to follow the disk and lets go of the leases; what is loaded goes on answering.
+
+        Args:
+            timeout_seconds: For which to wait for a load that is under way.
+        """
+        self._stopped.set()
+        self._work.set()
+        for thread in self._threads:
+            thread.join(timeout_seconds)
+        try:
+            with self._lease_lock:
+                self._leases.release()
+        except OSError as error:
+            _log.warning("a lease could not be removed (%s): gc counts it until this process has ended", error)
+
+    def poll(self) -> None:
+        """Looks at the disk once and loads everything that is new; for use without ``start``."""
+        self._follow()
+        while self._load_next():
+            pass
+
+    @contextmanager
+    def use(self, model: str, version: int | None = None, label: str | None = None) -> Iterator[Version]:
+        """Gives a version to a request, and keeps it in memory until the request is done with it.
+
+        Args:
+            model: Name.
+            version: Its number.
+            label: A label instead; with neither, the champion answers, or without one the highest version.
+
+        Raises:
+            RequestError: Nothing of that name is available, in the words of TensorFlow Serving.
+        """
+        with self._lock:
+            held = self._find(model, version, label)
+            held.users += 1
+            serving = held.version
+        try:
+            # Available, and so there.
+            assert serving is not None
+            yield serving
+        finally:
+            with self._lock:
+                held.users -= 1
+
+    def status(self, model: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
+        """Returns the states of a model's versions, highest first, or of the one that is asked for.
+
+        Raises:
+            RequestError: There is none of that name, in the words of TensorFlow Serving.
+        """
+        with self._lock:
+            if model in self._models:
+                return self._models[model].statuses(version, label)
+        raise no_versions(model) if label is None else unknown_label(label)
+
+    def models(self) -> list[str]:
+        """Returns the names of the models that are to be served."""
+        with self._lock:
+            return sorted(name for name, model in self._models.items() if not model.dropped)
+
+    def labels(self, model: str) -> dict[str, int]:
+        """Returns version by label, of labels that point at an available version; none for an unknown model."""
+        with self._lock:
+            return dict(self._models[model].labels) if model in self._models else {}
+
+    def versions(self) -> list[Version]:
+        """Returns what is available, of all models."""
+        with self._lock:
+            held = [held for model in self._models.values() for held in model.held()]
+            return [item.version for item in held if item.version and item.state is State.AVAILABLE]
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model, and every one of them answers a request that names no version."""
+        with self._lock:
+            models = [model for model in self._models.values() if not model.dropped]
+            return bool(models) and all(model.ready for model in models)
+
+    @property
+    def troubles(self) -> list[str]:
+        """What keeps the repository from following the disk, one sentence each."""
+        return list(self._troubles)
+
+    def _find(self, model: str, version: int | None, label: str | None) -> Held:
+        if model in self._models:
+            return self._models[model].find(version, label)
+        raise unknown_servable(model, version) if label is None else unknown_label(label)
+
+    def _keep_following(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._follow()
+            except Exception as error:
+                # Whatever it is, the next look may do better, and meanwhile everything goes on as it is.
+                self._tell([f"the model directory could not be followed: {type(error).__name__}: {error}"], error)
+            self._work.set()
+            self._stopped.wait(self._poll_seconds)
+
+    def _keep_loading(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                found = self._load_next()
+            except Exception:
+                _log.exception("loading went wrong: the next look at the disk tries again")
+                found = False
+            if not found:
+                self._work.wait()
+                self._work.clear()
+
+    def _follow(self) -> None:
+        configs, troubles = self._source.read()
+        wanted = {name: find_wanted(config, troubles) for name, config in configs.items()}
+        with self._lock:
+            for name, versions in wanted.items():
+                model = self._models.setdefault(name, ModelVersions(name))
+                model.want(versions, configs[name].labels)
+            for name in self._models.keys() - configs.keys():
+                self._models[name].drop()
+            failed = [(model, held) for model in self._models.values() for held in model.failed()]
+        for model, held in failed:
+            if self._is_mended(held):
+                with self._lock:
+                    model.retry(held)
+        self._settle()
+        self._renew_leases()
+        with self._lease_lock:
+            troubles += self._unleased
+        self._tell(troubles)
+
+    def _is_mended(self, held: Held) -> bool:
+        files = fingerprint(held.directory)
+        failure = held.failure
+        assert failure is not None
+        # Whoever copies file after file is given until they stop.
+        rests, held.files = files == held.files, files
+        return (rests and files != failure.files) or (
+            failure.retry_at is not None and self._clock() >= failure.retry_at
+        )
+
+    def _load_next(self) -> bool:
+        """Loads the version that is next, if there is one, and says whether there was."""
+        with self._lock:
+            for model in self._models.values():
+                held = model.begin_next()
+                if held:
+                    break
+            else:
+                return False
+        started, files = self._clock(), fingerprint(held.directory)
+        try:
+            # Who deletes versions looks at leases last: what is found after this stays.
+            self._renew_leases()
+            loaded = load_version(held.directory, self._load, self._warm)
+        except Exception as error:
+            failure = judge(error, files, self._clock())
+            with self._lock:
+                model.fail(held, failure)
+            # As text: a record with the exception would keep alive what was loaded so far, as long as anyone keeps it.
+            expected = isinstance(error, BadInputError | OSError | MemoryError)
+            trace = "" if expected else "\n" + "".join(traceback.format_exception(error))
+            _log.error("version %s of %s is not served: %s%s", held.number, model.name, failure.message, trace)
+            self._observer.load_failed(model.name, held.number, failure.message)
+        else:
+            with self._lock:
+                model.succeed(held, loaded)
+            seconds = self._clock() - started
+            _log.info("version %s of %s is loaded, in %.1f s", held.number, model.name, seconds)
+            self._observer.loaded(model.name, held.number, seconds)
+            # Else it could not be freed below, if meanwhile nobody wants it.
+            del loaded
+        self._settle(failed=held.failure is not None)
+        return True
+
+    def _settle(self, failed: bool = False) -> None:
+        with self._lock:
+            before = {(name, label): at for name, model in self._models.items() for label, at in model.labels.items()}
+            freed = [(name, held.number) for name, model in self._models.items() for held in model.settle()]
+            after = {(name, label): at for name, model in self._models.items() for label, at in model.labels.items()}
+        for name, label in sorted(before.keys() | after.keys()):
+            if before.get((name, label)) != after.get((name, label)):
+                _log.info("label %s of %s is at version %s", label, name, after.get((name, label), "none"))
+        for name, number in freed:
+            _log.info("version %s of %s is unloaded", number, name)
+            self._observer.unloaded(name, number)
+        if freed or failed:
+            # A SavedModel in memory is full of cycles: without this its weights stay until Python comes by.
+            gc.collect()
+
+    def _renew_leases(self) -> None:
+        with self._lease_lock:
+            if self._stopped.is_set():
+                return
+            holding = self._held_by_base()
+            self._unleased = []
+            for base in sorted(holding.keys() | set(self._leases.bases)):
+                try:
+                    self._leases.hold(base, holding.get(base, ()))
+                except OSError as error:
+                    self._unleased.append(
+                        f"{base} takes no lease ({error.strerror}): nothing keeps gc off what is loaded"
+                    )
+
+    def _held_by_base(self) -> dict[Path, set[int]]:
+        with self._lock:
+            everything = [held for model in self._models.values() for held in model.held()]
+            found: dict[Path, set[int]] = {}
+            for held in everything:
+                if held.state in _IN_MEMORY:
+                    found.setdefault(held.directory.parent, set()).add(held.number)
+            return found
+
+    def _tell(self, troubles: list[str], error: Exception | None = None) -> None:
+        if troubles == self._troubles:
+            return
+        for trouble in troubles:
+            if trouble not in self._troubles:
+                _log.warning("%s", trouble, exc_info=error)
+        if not troubles:
+            _log.info("the model directory is followed again")
+        self._troubles = troubles
+        self._observer.troubled(list(troubles))
