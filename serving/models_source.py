@@ -7,8 +7,6 @@ from components.aliases import ALIASES_FILE, MODELS_CONFIG, SERVED, read_aliases
 from components.errors import BadInputError
 from serving.models_config import MOST_BYTES, ModelConfig, find_versions, parse_models_config
 
-# As components.aliases renders them: the version that a rollback returns to is loaded when it comes to that.
-
 
 class ModelsSource:
     """What a directory says is to be served.
