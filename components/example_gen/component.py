@@ -29,6 +29,7 @@ class ExampleGenSpec(component_spec.ComponentSpec):
         "data_dir": component_spec.ExecutionParameter(type=str),
         "train_file": component_spec.ExecutionParameter(type=str),
         "test_file": component_spec.ExecutionParameter(type=str),
+        "spans": component_spec.ExecutionParameter(type=str, optional=True),
         "classes": component_spec.ExecutionParameter(type=str),
         "input_digest": component_spec.ExecutionParameter(type=str),
         "malformed_budget": component_spec.ExecutionParameter(type=float),
@@ -51,9 +52,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         report_dir = artifact_utils.get_single_instance(output_dict["report"]).uri
         classes = tuple(json.loads(exec_properties["classes"]))
         data_dir = exec_properties["data_dir"]
+        spans = json.loads(exec_properties.get("spans") or "{}")
+        pairs = list(spans.values()) or [(exec_properties["train_file"], exec_properties["test_file"])]
         files = [
-            ingest.InputFile(os.path.join(data_dir, exec_properties["train_file"]), None),
-            ingest.InputFile(os.path.join(data_dir, exec_properties["test_file"]), features.TEST),
+            ingest.InputFile(os.path.join(data_dir, name), split)
+            for pair in pairs
+            for name, split in zip(pair, (None, features.TEST), strict=True)
         ]
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
@@ -73,6 +77,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 _ = outputs[tag] | f"Write {tag}" >> beam.io.WriteToText(path, num_shards=1, shard_name_template="")
         with fileio.open(summaries) as file:
             report = ingest.make_report([json.loads(line) for line in file], classes, exec_properties["input_digest"])
+        if spans:
+            report["spans"] = list(spans)
         fileio.remove(summaries)
         with fileio.open(os.path.join(report_dir, REPORT_FILE), "w") as file:
             file.write(json.dumps(report, indent=1))
@@ -86,7 +92,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 class ExampleGen(base_beam_component.BaseBeamComponent):
-    """Reads AG News files into the splits ``train``, ``eval`` and ``test``.
+    """Reads AG News files, those of all chosen spans, into the splits ``train``, ``eval`` and ``test``.
 
     Unlike TFX's file-based ExampleGen it has no driver of its own, so it compiles for every orchestrator, and
     its cache key holds a digest of the content instead of file names and times.
@@ -103,6 +109,8 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
         quarantine_dir: str,
         code_digest: str,
     ):
+        # Only where there are spans: a node without them is the node it was before there were any.
+        spans = {"spans": json.dumps(dict(zip(source.spans, source.files, strict=True)))} if source.spans else {}
         super().__init__(
             ExampleGenSpec(
                 data_dir=str(source.directory),
@@ -114,6 +122,7 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
                 eval_fraction=eval_fraction,
                 quarantine_dir=quarantine_dir,
                 code_digest=code_digest,
+                **spans,
                 examples=channel.Channel(type=standard_artifacts.Examples),
                 report=channel.Channel(type=IngestReport),
             )

@@ -4,10 +4,11 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from components.errors import BadInputError
 from components.features import AG_NEWS_CLASSES, CLASSES_FILE
@@ -23,17 +24,23 @@ class Source:
     """The input files of one run.
 
     Attributes:
-        directory: Where they are.
-        train, test: File names, plain or with ``.gz``.
+        directory: Where they are; text instead of a path for spans on an object store.
+        train, test: File names, plain or with ``.gz``; those of the newest span where there are spans.
         classes: Class names in label-id order; the label ``"1"`` is the first.
         digest: SHA-256 over the content of all of them, independent of names, times and compression level.
+        spans: Names of the spans that are read, oldest first; empty where the files stand in ``directory`` itself.
+        files: Names of train and test file below ``directory``, a pair for each span; by default the one above.
+        left_out: Spans that are not read, each with the reason, in words.
     """
 
-    directory: Path
+    directory: Path | str
     train: str
     test: str
     classes: tuple[str, ...]
     digest: str
+    spans: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def find_source(directory: Path) -> Source:
@@ -48,11 +55,17 @@ def find_source(directory: Path) -> Source:
             f"there is no data directory {directory}: name one that holds {TRAIN_FILE} and {TEST_FILE} with --data"
         )
     train, test = (_find(directory, name) for name in (TRAIN_FILE, TEST_FILE))
-    classes = _read_classes(directory / CLASSES_FILE)
+    classes = read_classes(directory / CLASSES_FILE)
+    digest = combine(classes, [digest_file(directory / name)[0] for name in (train, test)])
+    return Source(directory.resolve(), train, test, classes, digest, files=((train, test),))
+
+
+def combine(classes: tuple[str, ...], digests: Iterable[bytes]) -> str:
+    """Returns the digest of class names and of the files that ``digest_file`` has read, in order."""
     digest = hashlib.sha256("\n".join(classes).encode())
-    for name in (train, test):
-        digest.update(_file_digest(directory / name))
-    return Source(directory.resolve(), train, test, classes, digest.hexdigest())
+    for part in digests:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -83,11 +96,17 @@ def _find(directory: Path, name: str) -> str:
     raise BadInputError(f"{directory} holds no {name} or {name}.gz: put the file there or name another with --data")
 
 
-def _read_classes(path: Path) -> tuple[str, ...]:
-    if not path.exists():
+def read_classes(path: Path | str) -> tuple[str, ...]:
+    """Returns the class names of ``classes.txt`` in label-id order; AG News's where there is no such file.
+
+    Raises:
+        BadInputError: It cannot be read, or names fewer than two classes or one twice.
+    """
+    if not _exists(path):
         return AG_NEWS_CLASSES
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        with _open_bytes(path) as file:
+            names = tuple(line.strip() for line in file.read().decode("utf-8-sig").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path} cannot be read as UTF-8 text, one class name a line: {error}") from error
     if len(names) < 2 or len(set(names)) != len(names):
@@ -95,18 +114,48 @@ def _read_classes(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _file_digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    opener = gzip.open if path.suffix == ".gz" else open
+def digest_file(path: Path | str) -> tuple[bytes, bool]:
+    """Returns the SHA-256 of what a file holds when unpacked, and whether that is more than white space.
+
+    Args:
+        path: On a disk, or as text on any of Beam's file systems.
+
+    Raises:
+        BadInputError: It cannot be read, or is no complete gzip archive although its name says so.
+    """
+    digest, filled = hashlib.sha256(), False
     try:
-        with opener(path, "rb") as file:
+        with _open_bytes(path) as raw, gzip.GzipFile(fileobj=raw) if str(path).endswith(".gz") else raw as file:
             while block := file.read(1 << 20):
                 digest.update(block)
+                filled = filled or bool(block.strip())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadInputError(_damaged(path, error)) from error
     except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
-    return digest.digest()
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from error
+    return digest.digest(), filled
+
+
+def _open_bytes(path: Path | str) -> IO[bytes]:
+    if not is_remote(path):
+        return open(path, "rb")
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.open(str(path), compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def _exists(path: Path | str) -> bool:
+    if not is_remote(path):
+        return Path(path).exists()
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.exists(str(path))
+
+
+def is_remote(path: Path | str) -> bool:
+    """Tells the address of an object store, such as ``gs://bucket/feed``, from a path."""
+    return isinstance(path, str) and "://" in path
 
 
 def _damaged(path: str | Path, error: Exception) -> str:

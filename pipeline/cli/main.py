@@ -12,6 +12,8 @@ from pipeline.environment import prepare
 COMMANDS = {
     "run": "one whole pipeline run: ingest, validate, transform, train, evaluate, push, track",
     "predict": "classify texts with the pushed model, without a server",
+    "serve": "the REST server",
+    "batch": "classify files on Beam: CSV, JSON lines or Parquet in, the same rows with label and probability out",
     "models": "pushed versions and registry aliases: list, show, promote, rollback, gc",
     "report": "the page of one run",
     "compare": "two runs side by side on the same rows",

@@ -1,0 +1,175 @@
+"""``newsdesk batch``."""
+
+import json
+import os
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components.errors import BadInputError
+from pipeline.cli.options import json_option, workspace_option
+
+if TYPE_CHECKING:
+    from serving.batch import Summary
+    from serving.batch_output import Output
+
+_FORMATS = ("csv", "jsonl", "parquet")
+
+
+@click.command("batch", short_help="batch inference on Beam")
+@click.argument("input_", metavar="INPUT")
+@click.argument("output")
+@click.option("--name", show_default="ag_news", help="Model name in the workspace.")
+@click.option(
+    "--model-dir",
+    type=click.Path(path_type=Path),
+    metavar="BASE",
+    help="Base of the model's versions, instead of that in the workspace; every worker must see it.",
+)
+@click.option("--format", "target", type=click.Choice(_FORMATS), help="Of a directory's files; by default the input's.")
+@click.option(
+    "--text-column",
+    "text_columns",
+    multiple=True,
+    metavar="COLUMN",
+    help="What to classify; may be repeated. By default text, or else title and description.",
+)
+@click.option("--prefix", default="", help="Put before label and probability, the names of the new columns.")
+@click.option(
+    "--malformed-budget",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Largest share of malformed records let pass; they are listed and left out.",
+)
+@click.option(
+    "--shard-rows",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Rows computed at a time, and the most that a kill loses.",
+)
+@click.option("--runner", help="Of Beam, such as DataflowRunner; by default everything runs in this process.")
+@click.option("--beam", "settings", multiple=True, metavar="KEY=VALUE", help="An option of Beam's; may be repeated.")
+@workspace_option
+@json_option
+def command(
+    input_: str,
+    output: str,
+    name: str | None,
+    model_dir: Path | None,
+    target: str | None,
+    text_columns: tuple[str, ...],
+    prefix: str,
+    malformed_budget: float,
+    shard_rows: int,
+    runner: str | None,
+    settings: tuple[str, ...],
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """Classifies every row of INPUT with the champion and writes it to OUTPUT, with label and probability.
+
+    INPUT is a file or a pattern in quotes: CSV with a header or in the AG News layout, JSON lines or Parquet; the
+    first two also as .gz. Take Parquet only from people you trust: the older stack's pyarrow is not safe against
+    others.
+
+    OUTPUT is one file if it ends like one (.csv, .jsonl, .parquet), else a directory. What is malformed is listed in
+    OUTPUT.quarantine.jsonl. A run that was killed goes on where it stopped when it is called again.
+    """
+    from pipeline.cli.screen import Progress, quiet, silence_warnings
+
+    options = _beam_options(runner, settings)
+    version = _find_model(model_dir, name, workspace)
+    silence_warnings()
+    started = time.monotonic()
+    # In this process all there is to read is noise; elsewhere a runner says where its job is.
+    with (
+        quiet(Path(os.devnull)) if runner is None else nullcontext((sys.stdout, sys.stderr)) as (_, err),
+        Progress(err) as progress,
+    ):
+        from serving.batch import classify
+        from serving.batch_files import find_files, format_of
+        from serving.batch_output import choose_output
+        from serving.batch_quarantine import plan_with_quarantine
+
+        files = find_files(_absolute(input_))
+        place = choose_output(_absolute(output), str(format_of(files[0])), target)
+        place.check_input(files)
+        place.check()
+        names = (f"{prefix}label", f"{prefix}probability")
+        plan = plan_with_quarantine(files, text_columns, names, place, shard_rows, malformed_budget)
+        progress.line(f"{plan.rows:,} rows in {len(plan.shards)} shard{'s' * (len(plan.shards) > 1)}, model {version}")
+        summary = classify(plan, names, place, version, options)
+    seconds = time.monotonic() - started
+    found = _describe(summary, place, version, plan.malformed, seconds)
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        _show(found)
+
+
+def _beam_options(runner: str | None, settings: tuple[str, ...]) -> list[str]:
+    from pipeline.beam_options import IN_MEMORY
+
+    for setting in settings:
+        key, equals, _ = setting.partition("=")
+        if not equals or not key.replace("_", "").isalnum():
+            raise BadInputError(f"--beam takes KEY=VALUE, without dashes before it, not {setting!r}")
+    return [*((f"--runner={runner}",) if runner else IN_MEMORY), *(f"--{setting}" for setting in settings)]
+
+
+def _find_model(model_dir: Path | None, name: str | None, workspace: Path) -> Path:
+    from pipeline.workspace import Workspace
+    from serving.models import NoModelError, champion_version
+
+    if name is not None and model_dir is not None:
+        raise BadInputError(f"--model-dir {model_dir} and --name {name} both say which model: drop one")
+    base = Workspace(workspace.resolve()).model_base(name or "ag_news") if model_dir is None else model_dir.resolve()
+    try:
+        return champion_version(base.parent, base.name)
+    except NoModelError as error:
+        advice = (
+            "run newsdesk run first, or name another --workspace" if model_dir is None else "name another --model-dir"
+        )
+        raise BadInputError(f"{error}: {advice}") from error
+
+
+def _absolute(path: str) -> str:
+    """Keeps the slash at the end, and leaves the address of an object store alone."""
+    if not path:
+        raise BadInputError("INPUT and OUTPUT need a name each")
+    if "://" in path:
+        return path
+    return os.path.abspath(path) + "/" * path.endswith("/")
+
+
+def _describe(summary: "Summary", place: "Output", version: Path, malformed: int, seconds: float) -> dict[str, Any]:
+    return {
+        "output": place.path,
+        "format": place.target,
+        "rows": summary.rows,
+        "labels": summary.labels,
+        "malformed": malformed,
+        "quarantine": place.quarantine if malformed else None,
+        "shards": summary.shards,
+        "resumed_shards": summary.resumed,
+        "model_version": version.name,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    counts = "  ".join(f"{label} {count:,}" for label, count in found["labels"].items())
+    click.echo(f"classes   {counts}")
+    if found["malformed"]:
+        records = f"malformed record{'s' * (found['malformed'] > 1)}"
+        click.echo(f"left out  {found['malformed']:,} {records}, listed in {found['quarantine']}")
+    if found["resumed_shards"]:
+        click.echo(f"resumed   {found['resumed_shards']} of {found['shards']} shards were done before")
+    where = f"{found['rows']:,} rows to {found['output']}"
+    click.echo(f"written   {where}, model version {found['model_version']}, {found['seconds']:.0f} s")

@@ -1,0 +1,110 @@
+"""Reads Parquet for batch inference.
+
+Parquet from people you do not trust belongs on the newer stack: pyarrow 10, which TFX 1.16 pins, ran code that a file
+brought (CVE-2023-47248), against which ``pyarrow_hotfix`` helps, and has other faults in its parser that nothing helps
+against.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from components.errors import BadInputError
+from serving.batch_rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+
+_ROWS = 1024
+
+
+def inspect_parquet(file: IO[bytes], path: str, asked: Sequence[str]) -> Layout:
+    """Returns the layout that the file's schema says.
+
+    Args:
+        file: Can be sought.
+        path: For the errors.
+        asked: Text columns that the user asked for.
+
+    Raises:
+        BadInputError: It is no Parquet, names a column twice, or has nothing to classify.
+    """
+    import pyarrow as pa
+
+    schema = open_parquet(file, path).schema_arrow
+    columns = tuple(schema.names)
+    if len(set(columns)) != len(columns):
+        raise BadInputError(f"{path} names a column twice: {', '.join(columns)}")
+    text = choose_text(columns, asked, path)
+    for column in text:
+        kind = schema.field(column).type
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
+            raise BadInputError(f"the column {column!r} of {path} holds {kind}, not strings: convert it")
+    return Layout(columns, text, kinds={field.name: str(field.type) for field in schema})
+
+
+def read_parquet(
+    file: IO[bytes], path: str, layout: Layout, place: Place, text_only: bool = False
+) -> Iterator[tuple[Row | Malformed, Place]]:
+    """Yields every row from a place on, each with the place behind it; a line is the number of a row.
+
+    ``values`` of a row are a record batch and the number of the row in it. Malformed is one without a text.
+
+    Args:
+        file: Can be sought.
+        path: For the errors.
+        layout: What ``inspect_parquet`` returned.
+        place: Row to begin with.
+        text_only: Whether only the columns to classify are read.
+    """
+    import pyarrow as pa
+
+    source = open_parquet(file, path)
+    columns = list(layout.text) if text_only else None
+    skip, groups = place.offset, list(range(source.num_row_groups))
+    while groups and skip >= source.metadata.row_group(groups[0]).num_rows:
+        skip -= source.metadata.row_group(groups.pop(0)).num_rows
+    number = place.offset
+    try:
+        for batch in source.iter_batches(_ROWS, row_groups=groups, columns=columns) if groups else ():
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            if skip:
+                batch, skip = batch.slice(skip), 0
+            parts = [batch.column(batch.schema.get_field_index(column)) for column in layout.text]
+            for part in parts:
+                part.validate(full=True)
+            for index, values in enumerate(zip(*(part.to_pylist() for part in parts), strict=True)):
+                number += 1
+                after = Place(number, number)
+                try:
+                    yield Row(join_text(values), (batch, index)), after
+                except ValueError as error:
+                    yield Malformed(number, str(error), digest_of(repr(values).encode())), after
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def open_parquet(file: IO[bytes], path: str) -> Any:
+    """Returns ``pyarrow.parquet.ParquetFile``.
+
+    Raises:
+        BadInputError: The file is no Parquet, or has a column of a type that is code.
+    """
+    if importlib.util.find_spec("pyarrow_hotfix"):
+        import pyarrow_hotfix  # noqa: F401
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
+    except RuntimeError as error:
+        if "arrow.py_extension_type" not in str(error):
+            raise
+        raise BadInputError(f"{path} has a column of a Python extension type, which could run code: drop it") from error
+
+
+def _unreadable(path: str, error: Exception) -> BadInputError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return BadInputError(f"{path} is no sound Parquet file ({first}): write it again")

@@ -1,0 +1,156 @@
+"""What a batch run has to do: its files, read once from end to end, cut into shards."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import IO
+
+from components.errors import BadInputError
+from serving.batch_csv import inspect_csv, read_csv
+from serving.batch_files import CSV, JSON_LINES, PARQUET, digest_file, format_of, open_input
+from serving.batch_jsonl import inspect_jsonl, note_kinds, read_jsonl
+from serving.batch_parquet import inspect_parquet, read_parquet
+from serving.batch_rows import Layout, Malformed, Place, Row
+from serving.batch_write import check_conversion
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive rows of one file, which become one file of output.
+
+    Attributes:
+        number: From 0.
+        path: Input file.
+        digest: SHA-256 of that file.
+        place: Where its first record begins.
+        rows: Usable ones, 1 or more.
+    """
+
+    number: int
+    path: str
+    digest: str
+    place: Place
+    rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do.
+
+    Attributes:
+        files: Input files.
+        source: Their format.
+        layout: Of all of them.
+        shards: In the order of the input.
+        malformed: Records that are left out.
+    """
+
+    files: tuple[str, ...]
+    source: str
+    layout: Layout
+    shards: tuple[Shard, ...]
+    malformed: int
+
+    @property
+    def rows(self) -> int:
+        """Usable rows."""
+        return sum(shard.rows for shard in self.shards)
+
+
+def make_plan(
+    files: Sequence[str],
+    asked: Sequence[str],
+    names: tuple[str, str],
+    target: str,
+    shard_rows: int,
+    on_malformed: Callable[[str, Malformed], None],
+) -> Plan:
+    """Reads the input and returns the plan for it.
+
+    Args:
+        files: Of the input, one or more of one format.
+        asked: Text columns that the user asked for.
+        names: Of the columns that are added.
+        target: Format of the output.
+        shard_rows: Most usable rows in a shard.
+        on_malformed: Called for every record that is left out, with its file.
+
+    Raises:
+        BadInputError: The input cannot be used, or has a column that is called like one that is added.
+    """
+    source = str(format_of(files[0]))
+    layout = _inspect(files, source, asked)
+    check_conversion(source, target, layout, files[0])
+    _check_names(layout.columns, names, files[0])
+    kinds: dict[str, str] = {}
+    shards: list[Shard] = []
+    malformed = 0
+    for path in files:
+        digest = digest_file(path)
+        start, rows, after = Place(), 0, Place()
+        with open_input(path) as file:
+            for record, after in read_rows(file, path, source, layout, start, text_only=True):
+                if isinstance(record, Malformed):
+                    malformed += 1
+                    on_malformed(path, record)
+                    continue
+                if source == JSON_LINES:
+                    note_kinds(record.values[1], kinds)
+                rows += 1
+                if rows == shard_rows:
+                    shards.append(Shard(len(shards), path, digest, start, rows))
+                    start, rows = after, 0
+        if rows:
+            shards.append(Shard(len(shards), path, digest, start, rows))
+    if source == JSON_LINES:
+        layout = replace(layout, columns=tuple(kinds), kinds=kinds)
+        _check_names(layout.columns, names, files[0])
+    return Plan(tuple(files), source, layout, tuple(shards), malformed)
+
+
+def read_rows(
+    file: IO[bytes], path: str, source: str, layout: Layout, place: Place, text_only: bool = False
+) -> Iterator[tuple[Row | Malformed, Place]]:
+    """Yields the records of an open file from a place on, each with the place behind it; see the format's module."""
+    if source == CSV:
+        return read_csv(file, path, layout, place)
+    if source == JSON_LINES:
+        return read_jsonl(file, path, layout, place)
+    return read_parquet(file, path, layout, place, text_only)
+
+
+def key_of(*parts: object) -> str:
+    """Returns one digest for plain values and plans of shards: what a finished output depends on."""
+    plain = [asdict(part) if isinstance(part, Shard | Layout) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _inspect(files: Sequence[str], source: str, asked: Sequence[str]) -> Layout:
+    inspect = {CSV: inspect_csv, JSON_LINES: inspect_jsonl, PARQUET: inspect_parquet}[source]
+    found: Layout | None = None
+    for path in files:
+        with open_input(path) as file:
+            layout = inspect(file, path, asked)
+        if found is None:
+            found = layout
+        elif layout is not None and source != JSON_LINES and layout != found:
+            raise BadInputError(
+                f"{path} has other columns than {files[0]} ({_describe(layout)}; {_describe(found)}): run them apart"
+            )
+    if found is None:
+        raise BadInputError(f"{files[0]} holds no JSON object: write one a line")
+    return found
+
+
+def _describe(layout: Layout) -> str:
+    return ", ".join(f"{column} {layout.kinds.get(column, '')}".rstrip() for column in layout.columns)
+
+
+def _check_names(columns: Sequence[str], names: Sequence[str], name: str) -> None:
+    for added in names:
+        if added in columns:
+            raise BadInputError(
+                f"{name} already has a column {added!r}: say what to put before the names of the new ones, such as "
+                "--prefix predicted_"
+            )

@@ -1,0 +1,90 @@
+"""One request for predictions, from its headers to its answer, whichever way it came in."""
+
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serving.batcher import Job
+    from serving.metrics import Series
+    from serving.models import Answers
+
+Headers = list[tuple[bytes, bytes]]
+Reply = Callable[[int, bytes, Sequence[tuple[bytes, bytes]]], None]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+_OURS = secrets.token_hex(4)
+_NUMBERS = itertools.count(1)
+
+
+class Exchange:
+    """A request and what is known of its answer so far.
+
+    Attributes:
+        path: As sent, with the query.
+        host: Its Host header.
+        authorization: Its Authorization header.
+        length: Its Content-Length header.
+        request_id: The client's, where that can be logged as it is, or one of ours.
+        started: When its headers were in, in seconds of ``time.monotonic``.
+        reply: Sends status, body and headers beside those of every answer.
+        model: Name that was asked for.
+        rows: Texts in it.
+        series: Where its version is counted.
+        held: What keeps that version in memory.
+        job: Its place in the queue.
+        render: Makes the body of the reply.
+    """
+
+    __slots__ = (
+        "authorization",
+        "held",
+        "host",
+        "job",
+        "length",
+        "model",
+        "path",
+        "render",
+        "reply",
+        "request_id",
+        "rows",
+        "series",
+        "started",
+    )
+
+    def __init__(self, path: str, headers: Headers, reply: Reply):
+        """Reads headers; their names are in lower case, as in ASGI."""
+        self.started = time.monotonic()
+        self.path, self.reply = path, reply
+        self.host = self.authorization = self.length = given = None
+        for name, value in headers:
+            if name == b"host":
+                self.host = value
+            elif name == b"content-length":
+                self.length = value
+            elif name == b"x-request-id":
+                given = value
+            elif name == b"authorization":
+                self.authorization = value
+        self.request_id = read_request_id(given)
+        self.model = ""
+        self.rows = 0
+        self.render: Callable[[Answers], bytes] = _no_reply
+        self.series: Series | None = None
+        self.held: AbstractContextManager[Any] | None = None
+        self.job: Job | None = None
+
+
+def read_request_id(given: bytes | None) -> str:
+    """Returns the id of a request: the client's where it is a plain word, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"{_OURS}-{next(_NUMBERS):x}"
+
+
+def _no_reply(answers: "Answers") -> bytes:
+    raise NotImplementedError

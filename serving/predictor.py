@@ -1,0 +1,208 @@
+"""The way of a request for predictions: admitted, addressed, parsed, queued, answered, counted and logged."""
+
+import hashlib
+import logging
+import math
+import time
+from typing import TYPE_CHECKING
+
+from components import features
+from serving.access_log import AccessLog
+from serving.batcher import Batcher
+from serving.config import ServerConfig
+from serving.errors import Code, RequestError
+from serving.exchange import Exchange
+from serving.limits import Gate
+from serving.metrics import Metrics
+from serving.model_inputs import Limits
+from serving.models import INPUTS, Answers
+from serving.protocol import Target, parse_predict, parse_target, refuse_examples, render_error, render_predictions
+from serving.protocol_v2 import parse_infer, render_infer
+
+if TYPE_CHECKING:
+    from serving.repository import Repository
+    from serving.versions import Version
+
+_LOGGER = logging.getLogger("newsdesk.serving")
+_CHALLENGER, _CHAMPION = "challenger", "champion"
+_MOST_LOGGED = 200
+_REASONS = {
+    Code.RESOURCE_EXHAUSTED: "queue",
+    Code.DEADLINE_EXCEEDED: "deadline",
+    Code.UNAUTHENTICATED: "token",
+    Code.PERMISSION_DENIED: "host",
+    Code.TOO_LARGE: "body",
+}
+"""Refusals that are a limit's, with the reason they are counted under."""
+
+
+class Predictor:
+    """Answers requests for predictions; all on the event loop, but for the model's own work."""
+
+    def __init__(
+        self,
+        repository: "Repository",
+        config: ServerConfig,
+        gate: Gate,
+        batcher: Batcher,
+        metrics: Metrics,
+        log: AccessLog,
+    ):
+        """Takes what it works with."""
+        self.limits = Limits(config.body_bytes, config.instances, config.text_characters, config.json_depth)
+        self._repository, self._gate, self._batcher = repository, gate, batcher
+        self._metrics, self._log = metrics, log
+        self._share = round(config.canary_share * 2**32)
+
+    def predict(self, exchange: Exchange, body: bytes) -> None:
+        """Takes a whole ``:predict``, ``:classify`` or ``:regress``; what is sent is sent when it is there."""
+        try:
+            self._admit(exchange)
+            target = parse_target("POST", exchange.path)
+            version = self._choose(exchange, target)
+            if target.action != "predict":
+                refuse_examples(body, self.limits, version.loaded.signatures, target.action)
+            request = parse_predict(body, self.limits, INPUTS)
+            exchange.render = _render_rows if request.rows else _render_columns
+            self._queue(exchange, version, request.signature, request.inputs)
+        except RequestError as error:
+            self.refuse(exchange, error)
+        except Exception:
+            self._fail(exchange)
+
+    def infer(self, exchange: Exchange, target: Target, body: bytes) -> None:
+        """Takes a whole ``infer`` of KServe's protocol."""
+        try:
+            self._admit(exchange)
+            version = self._choose(exchange, target)
+            request = parse_infer(body, self.limits)
+            exchange.render = lambda answers: render_infer(request, answers, version.model, version.number)
+            self._queue(exchange, version, features.SERVING_SIGNATURE, request.inputs)
+        except RequestError as error:
+            self.refuse(exchange, error)
+        except Exception:
+            self._fail(exchange)
+
+    def abandon(self, exchange: Exchange) -> None:
+        """Forgets a request whose client has gone."""
+        if exchange.job:
+            exchange.job.abandon()
+        self._end(exchange, Code.CANCELLED)
+
+    def refuse(self, exchange: Exchange, error: RequestError) -> None:
+        """Sends a refusal."""
+        self.count_limit(error)
+        self._end(exchange, error.code)
+        exchange.reply(error.code.status, render_error(error), refusal_headers(error))
+
+    def count_limit(self, error: RequestError) -> None:
+        """Counts a refusal under the limit that it is of, if it is one's."""
+        reason = _REASONS.get(error.code)
+        if reason:
+            self._metrics.rejected[reason] += 1
+
+    def _admit(self, exchange: Exchange) -> None:
+        self._gate.check_host(exchange.host)
+        self._gate.check_token(exchange.authorization)
+
+    def _queue(self, exchange: Exchange, version: "Version", signature: str, inputs: list[bytes]) -> None:
+        def done(answers: Answers | None, error: RequestError | None) -> None:
+            self._finish(exchange, answers, error)
+
+        exchange.rows = len(inputs)
+        exchange.job = self._batcher.add(version, signature, inputs, done)
+
+    def _choose(self, exchange: Exchange, target: Target) -> "Version":
+        """Returns the version that is to answer, and holds it for the exchange."""
+        exchange.model = target.model
+        label = target.label
+        canary = self._share and label is None and target.version is None and self._is_canary(exchange.request_id)
+        if canary and _CHALLENGER in self._repository.labels(target.model):
+            label = _CHALLENGER
+        try:
+            held = self._repository.use(target.model, target.version, label)
+            version = held.__enter__()
+        except RequestError:
+            if label is target.label:
+                raise
+            # The challenger went between the two looks; nobody asked for it.
+            label = None
+            held = self._repository.use(target.model)
+            version = held.__enter__()
+        exchange.held = held
+        if label is None and target.version is None and _CHAMPION in version.labels:
+            label = _CHAMPION
+        exchange.series = self._metrics.series(version.model, version.number, label or "")
+        return version
+
+    def _is_canary(self, request_id: str) -> bool:
+        # By the id, so that a client that tries again meets the same version.
+        digest = hashlib.blake2b(request_id.encode(), digest_size=4).digest()
+        return int.from_bytes(digest) < self._share
+
+    def _finish(self, exchange: Exchange, answers: Answers | None, error: RequestError | None) -> None:
+        if error or answers is None:
+            self.refuse(exchange, error or RequestError(Code.INTERNAL, "the model gave no answer"))
+            return
+        try:
+            body = exchange.render(answers)
+        except RequestError as wrong:
+            self.refuse(exchange, wrong)
+            return
+        except Exception:
+            self._fail(exchange)
+            return
+        assert exchange.series
+        exchange.series.predict(answers.labels)
+        self._end(exchange, Code.OK)
+        exchange.reply(200, body, ())
+
+    def _fail(self, exchange: Exchange) -> None:
+        _LOGGER.exception("request %s failed", exchange.request_id)
+        self.refuse(exchange, RequestError(Code.INTERNAL, "the server failed: its log says how"))
+
+    def _end(self, exchange: Exchange, code: Code) -> None:
+        """Lets go, counts and logs."""
+        exchange.job = None
+        held, exchange.held = exchange.held, None
+        if held:
+            held.__exit__(None, None, None)
+        seconds = time.monotonic() - exchange.started
+        series = exchange.series
+        if series:
+            series.count(code, seconds)
+        else:
+            # Whatever else was asked for is no name for a series.
+            known = exchange.model if exchange.model in self._repository.models() else ""
+            self._metrics.refuse(known, code)
+        if self._log.on:
+            record = {
+                "at": time.time(),
+                "request_id": exchange.request_id,
+                "model": series.model if series else exchange.model[:_MOST_LOGGED],
+                "version": series.version if series else "",
+                "label": series.label if series else "",
+                "status": code.status,
+                "ms": round(seconds * 1000, 3),
+                "rows": exchange.rows,
+            }
+            if code is not Code.OK:
+                record["code"], record["path"] = code.name, exchange.path[:_MOST_LOGGED]
+            self._log.add(record)
+
+
+def _render_rows(answers: Answers) -> bytes:
+    return render_predictions(answers, rows=True)
+
+
+def _render_columns(answers: Answers) -> bytes:
+    return render_predictions(answers, rows=False)
+
+
+def refusal_headers(error: RequestError) -> list[tuple[bytes, bytes]]:
+    """Returns the headers that go with a refusal."""
+    if error.code is Code.UNAUTHENTICATED:
+        return [(b"www-authenticate", b"Bearer")]
+    if error.retry_after is not None:
+        return [(b"retry-after", str(math.ceil(error.retry_after)).encode())]
+    return []

@@ -1,0 +1,198 @@
+"""``newsdesk batch``: options, exit codes, and what is printed where."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.manifest import hash_files, make_manifest
+from pipeline import graph
+from pipeline.beam_options import IN_MEMORY
+from pipeline.cli import batch as module
+from pipeline.cli import main as entry
+from serving import batch
+from serving.models import Answers
+
+Newsdesk = Callable[..., tuple[object, str, str]]
+
+
+class Sports:
+    """Stands in for a model that knows one answer."""
+
+    def __init__(self, directory: Path):
+        self.classes = ["World", "Sports"]
+
+    def answer(self, texts: Sequence[bytes]) -> Answers:
+        count = len(texts)
+        return Answers(["Sports"] * count, np.ones(count, np.int64), np.tile(np.float32([0.25, 0.75]), (count, 1)))
+
+
+def push(base: Path, version: int) -> None:
+    directory = base / str(version)
+    directory.mkdir(parents=True)
+    (directory / "saved_model.pb").write_bytes(b"graph")
+    (directory / "MANIFEST.json").write_text(make_manifest(version, hash_files(directory), {}))
+    (base / "aliases.json").write_text(json.dumps({"champion": version}))
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory with a workspace whose champion is version 3, and an input."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(batch, "LoadedModel", Sports)
+    monkeypatch.delenv("NEWSDESK_WORKSPACE", raising=False)
+    push(tmp_path / "workspace" / "serving" / "ag_news", 3)
+    (tmp_path / "in.csv").write_text("id,text\n1,A goal\n2,\n3,Two goals\n")
+    return tmp_path / "workspace"
+
+
+@pytest.fixture
+def newsdesk(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Newsdesk:
+    """Calls the command in this process; returns exit code, output and errors."""
+
+    def call(*arguments: str) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["newsdesk", *arguments])
+        with pytest.raises(SystemExit) as done:
+            entry.main()
+        return (done.value.code or 0, *capfd.readouterr())
+
+    return call
+
+
+def test_it_says_what_it_wrote(newsdesk: Newsdesk, tmp_path: Path) -> None:
+    code, out, err = newsdesk("batch", "in.csv", "out.csv")
+    assert code == 0, err
+    assert out.splitlines()[:2] == [
+        "classes   Sports 2",
+        f"left out  1 malformed record, listed in {tmp_path}/out.csv.quarantine.jsonl",
+    ]
+    assert out.splitlines()[2].startswith(f"written   2 rows to {tmp_path}/out.csv, model version 3, ")
+    assert err == f"2 rows in 1 shard, model {tmp_path}/workspace/serving/ag_news/3\n"
+    with (tmp_path / "out.csv").open() as file:
+        assert list(csv.reader(file)) == [
+            ["id", "text", "label", "probability"],
+            ["1", "A goal", "Sports", "0.75"],
+            ["3", "Two goals", "Sports", "0.75"],
+        ]
+
+
+def test_json_is_one_object(newsdesk: Newsdesk, tmp_path: Path) -> None:
+    code, out, _ = newsdesk("batch", "in.csv", "out.csv", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found.pop("seconds") >= 0
+    assert found == {
+        "output": str(tmp_path / "out.csv"),
+        "format": "csv",
+        "rows": 2,
+        "labels": {"Sports": 2},
+        "malformed": 1,
+        "quarantine": str(tmp_path / "out.csv.quarantine.jsonl"),
+        "shards": 1,
+        "resumed_shards": 0,
+        "model_version": "3",
+    }
+    again = json.loads(newsdesk("batch", "in.csv", "out.csv", "--json")[1])
+    assert (again["resumed_shards"], again["rows"]) == (1, 2)
+
+
+def test_the_options_arrive(newsdesk: Newsdesk, tmp_path: Path) -> None:
+    push(tmp_path / "models" / "other", 8)
+    (tmp_path / "in.csv").write_text("label,a,b\n1,one,two\n2,three,four\n")
+    options = ["--text-column", "b", "--text-column", "a", "--prefix", "p_", "--format", "jsonl", "--shard-rows", "1"]
+    code, out, err = newsdesk("batch", "in.csv", "parts", *options, "--model-dir", "models/other", "--json")
+    assert code == 0, err
+    assert (json.loads(out)["model_version"], json.loads(out)["shards"]) == ("8", 2)
+    (first, second) = sorted((tmp_path / "parts").glob("part-*.jsonl"))
+    assert json.loads(first.read_text()) == {
+        "label": "1",
+        "a": "one",
+        "b": "two",
+        "p_label": "Sports",
+        "p_probability": 0.75,
+    }
+    assert json.loads(second.read_text())["label"] == "2"
+
+
+def test_the_name_chooses_the_model_in_the_workspace(newsdesk: Newsdesk, workspace: Path, tmp_path: Path) -> None:
+    push(tmp_path / "elsewhere" / "serving" / "desk", 5)
+    code, out, _ = newsdesk("batch", "in.csv", "o.csv", "--name", "desk", "--workspace", "elsewhere", "--json")
+    assert (code, json.loads(out)["model_version"]) == (0, "5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["INPUT"]),
+        (["in.csv"], ["OUTPUT"]),
+        (["missing.csv", "out.csv"], ["there is no file", "missing.csv"]),
+        (["in.csv", "in.csv"], ["input and output"]),
+        (["in.csv", "out.txt"], ["out.txt", ".jsonl"]),
+        (["in.csv", ""], ["name"]),
+        (["in.csv", "out.csv", "--format", "xml"], ["xml", "parquet"]),
+        (["in.csv", "out.csv", "--format", "jsonl"], ["csv by its name"]),
+        (["in.csv", "out.csv", "--text-column", "title"], ["no column 'title'", "'id', 'text'"]),
+        (["in.csv", "out.csv", "--malformed-budget", "0.1"], ["1 of 3", "--malformed-budget"]),
+        (["in.csv", "out.csv", "--shard-rows", "0"], ["--shard-rows"]),
+        (["in.csv", "out.csv", "--name", "other"], ["no model other", "--workspace"]),
+        (["in.csv", "out.csv", "--model-dir", "nowhere"], ["no model nowhere", "--model-dir"]),
+        (["in.csv", "out.csv", "--model-dir", "m", "--name", "n"], ["--model-dir", "--name"]),
+        (["in.csv", "out.csv", "--beam", "--project=x"], ["--beam", "'--project=x'"]),
+        (["in.csv", "out.csv", "--beam", "project"], ["KEY=VALUE"]),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_one_sentence(newsdesk: Newsdesk, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    code, out, err = newsdesk("batch", *arguments)
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert err.startswith("newsdesk: ")
+    assert [word for word in words if word not in err] == []
+    assert not list(tmp_path.glob("out.csv"))
+    assert not list(tmp_path.glob("*.shards"))
+
+
+def test_a_damaged_model_is_refused(newsdesk: Newsdesk, workspace: Path) -> None:
+    (workspace / "serving" / "ag_news" / "3" / "saved_model.pb").write_bytes(b"changed")
+    code, _, err = newsdesk("batch", "in.csv", "out.csv")
+    assert code == 2
+    assert "saved_model.pb has changed" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], [*IN_MEMORY]),
+        (["--beam", "streaming=false"], [*IN_MEMORY, "--streaming=false"]),
+        (
+            ["--runner", "DataflowRunner", "--beam", "project=p", "--beam", "setup_file=./setup.py"],
+            ["--runner=DataflowRunner", "--project=p", "--setup_file=./setup.py"],
+        ),
+    ],
+)
+def test_a_runner_gets_its_options_and_no_others(
+    newsdesk: Newsdesk, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: list[str]
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def classify(plan: Any, names: Any, output: Any, model: Path, beam_options: list[str]) -> batch.Summary:
+        asked["options"] = beam_options
+        return batch.Summary(2, {"Sports": 2}, 1, 0)
+
+    monkeypatch.setattr(batch, "classify", classify)
+    assert newsdesk("batch", "in.csv", "out.csv", *options)[0] == 0
+    assert asked["options"] == expected
+
+
+def test_a_run_in_this_process_is_the_pipelines() -> None:
+    assert graph.BEAM_IN_MEMORY == IN_MEMORY
+
+
+def test_the_formats_are_those_of_the_files() -> None:
+    from serving.batch_files import FORMATS
+
+    assert module._FORMATS == FORMATS

@@ -1,0 +1,551 @@
+"""The files of serving/deploy before the programs that read them, and before their published schemas."""
+
+import ast
+import contextlib
+import http.client
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import kubernetes.client
+import pytest
+import requests
+import yaml
+from deploy_tools import DEPLOY, PYTHON_PACKAGES, find_program, read_compose, run
+from nginx_front import FakeServing, free_port, run_fake_serving, run_nginx, write_configuration
+
+pytestmark = pytest.mark.deploy
+
+CASES = [Path(__file__).with_name(name) for name in ("alerts_cases.yaml", "alerts_slow_cases.yaml")]
+PREDICT = "/v1/models/ag_news:predict"
+QUESTION = b'{"instances": ["Rain stops play"]}'
+
+
+# Published schemas
+
+
+@pytest.fixture
+def schemas(monkeypatch: pytest.MonkeyPatch) -> Path:
+    assert PYTHON_PACKAGES.is_dir(), "there are no schemas: make test-deploy fetches them"
+    monkeypatch.syspath_prepend(str(PYTHON_PACKAGES))
+    return PYTHON_PACKAGES
+
+
+@pytest.mark.usefixtures("schemas")
+def test_the_compose_file_is_one() -> None:
+    from compose_spec import PyCompose
+
+    assert sorted(PyCompose.from_json(json.dumps(read_compose())).service_names()) == [
+        "front",
+        "grafana",
+        "prometheus",
+        "serving",
+    ]
+    assert PyCompose.from_json(json.dumps(read_compose(NEWSDESK_TARGETS="/srv/targets"))).get_service("prometheus")
+
+
+@pytest.mark.usefixtures("schemas")
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "words"),
+    [
+        ("serving", "comand", [], "comand"),
+        ("serving", "ports", ["localhost:x:8501"], "ip address"),
+        ("serving", "healthcheck", {"test": ["CMD", "true"], "interval": "soon"}, "soon"),
+        ("front", "depends_on", {"serving": {"condition": "service_well"}}, "service_well"),
+        ("front", "mem_limit", "much", "much"),
+    ],
+)
+def test_a_wrong_compose_file_is_not(name: str, setting: str, value: Any, words: str) -> None:
+    from compose_spec import PyCompose
+
+    compose = read_compose()
+    compose["services"][name][setting] = value
+    with pytest.raises(ValueError, match=words):
+        PyCompose.from_json(json.dumps(compose))
+
+
+class KServe:
+    """KServe's v1beta1 types, read from its Python package without importing it: that would need its dependencies."""
+
+    def __init__(self, package: Path):
+        """Reads what is generated from KServe's OpenAPI."""
+        self._types: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+        for path in (package / "kserve" / "models").glob("v1beta1_*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    found = {
+                        item.targets[0].id: ast.literal_eval(item.value)
+                        for item in node.body
+                        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name)
+                    }
+                    if "openapi_types" in found:
+                        self._types[node.name] = (found["openapi_types"], found["attribute_map"])
+
+    def faults(self, value: Any, kind: str, place: str) -> Iterator[str]:
+        """Yields each unknown field and each value of another type."""
+        plain = {"str": str, "int": int, "bool": bool, "float": float}
+        if kind == "object":
+            return
+        if kind in plain:
+            if type(value) is not plain[kind]:
+                yield f"{place} is not {kind}: {value!r}"
+        elif match := re.fullmatch(r"list\[(.+)\]", kind):
+            if not isinstance(value, list):
+                yield f"{place} is not a list"
+                return
+            for number, item in enumerate(value):
+                yield from self.faults(item, match[1], f"{place}[{number}]")
+        elif match := re.fullmatch(r"dict[\[(]str, (.+)[\])]", kind):
+            for key, item in value.items():
+                yield from self.faults(item, match[1], f"{place}.{key}")
+        else:
+            yield from self._faults_of_fields(value, kind, place)
+
+    def _faults_of_fields(self, value: Any, kind: str, place: str) -> Iterator[str]:
+        if kind in self._types:
+            types, names = self._types[kind]
+        else:
+            model = getattr(kubernetes.client, kind)
+            types, names = model.openapi_types, model.attribute_map
+        if not isinstance(value, dict):
+            yield f"{place} is not {kind}"
+            return
+        fields = {names[attribute]: types[attribute] for attribute in types}
+        for key, item in value.items():
+            if key not in fields:
+                yield f"{kind} has no {key}: {place}"
+            else:
+                yield from self.faults(item, fields[key], f"{place}.{key}")
+
+
+def test_the_inference_service_is_one(schemas: Path) -> None:
+    service = yaml.safe_load((DEPLOY / "inference-service.yaml").read_text(encoding="utf-8"))
+    assert list(KServe(schemas).faults(service, "V1beta1InferenceService", "")) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [
+        ((), "canaryTraffic", 10),
+        ((), "canaryTrafficPercent", "10"),
+        (("model",), "runtime_version", "2.20.0"),
+        (("model",), "args", "--enable_batching"),
+        (("model", "modelFormat"), "kind", "tensorflow"),
+        (("model", "readinessProbe"), "periodSecond", 1),
+        (("model", "readinessProbe", "exec"), "command", "true"),
+        (("model", "livenessProbe", "tcpSocket"), "address", "x"),
+        (("model", "resources"), "limit", {}),
+    ],
+)
+def test_a_wrong_inference_service_is_not(schemas: Path, place: tuple[str, ...], key: str, value: Any) -> None:
+    service = yaml.safe_load((DEPLOY / "inference-service.yaml").read_text(encoding="utf-8"))
+    at = service["spec"]["predictor"]
+    for step in place:
+        at = at[step]
+    at[key] = value
+    (fault, *_) = KServe(schemas).faults(service, "V1beta1InferenceService", "")
+    assert key in fault
+
+
+def lost(ours: Any, theirs: Any, place: str = "") -> Iterator[str]:
+    """Yields what Grafana's types did not keep."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            if key not in theirs:
+                yield f"{place}.{key}"
+            else:
+                yield from lost(value, theirs[key], f"{place}.{key}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from lost(*pair, f"{place}[{number}]")
+    elif ours != theirs:
+        yield f"{place}: {ours!r} became {theirs!r}"
+
+
+def through_grafana(dashboard: dict[str, Any]) -> Any:
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+
+
+@pytest.mark.usefixtures("schemas")
+def test_the_dashboard_is_one() -> None:
+    dashboard = json.loads((DEPLOY / "dashboard.json").read_text(encoding="utf-8"))
+    assert list(lost(dashboard, through_grafana(dashboard))) == []
+    dashboard["panels"][1]["gridPosition"] = {"x": 0}
+    dashboard["refreshing"] = "30s"
+    assert sorted(lost(dashboard, through_grafana(dashboard))) == [".panels[1].gridPosition", ".refreshing"]
+
+
+# Prometheus
+
+
+def test_prometheus_reads_its_configuration_and_its_rules() -> None:
+    promtool = find_program("promtool")
+    assert "12 rules found" in run(promtool, "check", "rules", DEPLOY / "alerts.yaml")
+    assert "is valid prometheus config" in run(promtool, "check", "config", DEPLOY / "prometheus.yaml")
+
+
+def test_alerts_fire_on_their_fault_and_on_nothing_else() -> None:
+    said = run(find_program("promtool"), "test", "rules", *(path.name for path in CASES), cwd=Path(__file__).parent)
+    assert said.count("SUCCESS") == len(CASES)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('up{job=~"newsdesk|tensorflow-serving"} == 0', "up == 0"),
+        ('newsdesk_loaded_versions{label=~"champion|"}', 'newsdesk_loaded_versions{label=~"champion"}'),
+        ('newsdesk_loaded_versions{label=~"champion|"}', "newsdesk_loaded_versions"),
+        ('code=~"5.."}[5m]))', 'code=~"4..|5.."}[5m]))'),
+        ("INVALID_ARGUMENT|", ""),
+        ("(rate(newsdesk_request_seconds_bucket[5m]))) > 0.05", "(rate(newsdesk_request_seconds_bucket[5m]))) > 50"),
+        ("> 50000", "> 0.05"),
+        ("newsdesk_queue_rows > 512", "newsdesk_queue_rows >= 512"),
+        ("or (newsdesk_load_failures_total unless newsdesk_load_failures_total offset 15m) > 0", ""),
+        ('{label="challenger",code=~"5.."}', '{code=~"5.."}'),
+        ("increase(newsdesk_predictions_total[1h])) > 1000", "increase(newsdesk_predictions_total[1h])) > 0"),
+    ],
+)
+def test_a_wrong_alert_is_found(tmp_path: Path, old: str, new: str) -> None:
+    rules = (DEPLOY / "alerts.yaml").read_text(encoding="utf-8")
+    assert rules.count(old) == 1
+    (tmp_path / "alerts.yaml").write_text(rules.replace(old, new), encoding="utf-8")
+    for path in CASES:
+        cases = path.read_text(encoding="utf-8").replace("../../serving/deploy/", "")
+        (tmp_path / path.name).write_text(cases, encoding="utf-8")
+    with pytest.raises(AssertionError, match="FAILED"):
+        run(find_program("promtool"), "test", "rules", *(tmp_path / path.name for path in CASES))
+
+
+def test_prometheus_can_answer_what_the_dashboard_asks(tmp_path: Path) -> None:
+    dashboard = json.loads((DEPLOY / "dashboard.json").read_text(encoding="utf-8"))
+    questions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    rules = [
+        {
+            "record": f"question:{number}",
+            "expr": question.replace("$__rate_interval", "5m").replace("$model", "ag_news"),
+        }
+        for number, question in enumerate(questions)
+    ]
+    path = tmp_path / "questions.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")
+    assert f"{len(questions)} rules found" in run(find_program("promtool"), "check", "rules", path)
+    assert len(questions) >= 15
+
+
+# nginx
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeServing, int]]:
+    # Nothing here is about the number of requests.
+    unlimited = {"rate=100r/s": "rate=10000r/s"}
+    with run_fake_serving() as fake, run_nginx(tmp_path_factory.mktemp("front"), fake.port, unlimited) as port:
+        yield fake, port
+
+
+@pytest.fixture
+def fake(running: tuple[FakeServing, int]) -> FakeServing:
+    running[0].status, running[0].delay, running[0].answer = 200, 0.0, {"predictions": []}
+    running[0].asked.clear()
+    return running[0]
+
+
+@pytest.fixture
+def url(running: tuple[FakeServing, int]) -> str:
+    return f"http://127.0.0.1:{running[1]}"
+
+
+def is_error(reply: requests.Response, status: int, words: str) -> None:
+    assert reply.status_code == status, reply.text
+    assert reply.headers["Content-Type"] == "application/json"
+    assert set(reply.json()) == {"error"}
+    assert words in reply.json()["error"]
+    assert "nginx/" not in reply.headers["Server"]
+
+
+def test_nginx_reads_its_configuration(tmp_path: Path) -> None:
+    path = write_configuration(tmp_path, free_port(), free_port())
+    log = tmp_path / "error.log"
+    assert "test is successful" in run(find_program("nginx"), "-t", "-p", tmp_path, "-c", path, "-e", log)
+    path.write_text(path.read_text().replace("client_max_body_size 1m;", "client_max_body_sizes 1m;"))
+    with pytest.raises(AssertionError, match="unknown directive"):
+        run(find_program("nginx"), "-t", "-p", tmp_path, "-c", path, "-e", log)
+
+
+@pytest.mark.parametrize("action", ["predict", "classify", "regress"])
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [
+        ("/v1/models/ag_news", "/v1/models/ag_news/labels/champion"),
+        ("/v1/models/%61g_news", "/v1/models/ag_news/labels/champion"),
+        ("/v1//models/./ag_news", "/v1/models/ag_news/labels/champion"),
+        ("/v1/models/ag-2.b", "/v1/models/ag-2.b/labels/champion"),
+        ("/v1/models/ag_news/versions/2", "/v1/models/ag_news/versions/2"),
+        ("/v1/models/ag_news/labels/challenger", "/v1/models/ag_news/labels/challenger"),
+    ],
+)
+def test_who_names_no_version_is_answered_by_the_champion(
+    fake: FakeServing, url: str, asked: str, passed: str, action: str
+) -> None:
+    fake.answer = {"predictions": ["Sports"]}
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.request("POST", f"{asked}:{action}", QUESTION)
+    reply = connection.getresponse()
+    assert (reply.status, json.load(reply)) == (200, fake.answer)
+    connection.close()
+    (request,) = fake.asked
+    assert (request.method, request.path, request.body) == ("POST", f"{passed}:{action}", QUESTION)
+    assert request.headers["X-Request-Id"] == reply.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [
+        ("/v1/models/ag_news", "/v1/models/ag_news"),
+        ("/v1/models/ag_news/versions/3", "/v1/models/ag_news/versions/3"),
+        ("/v1/models/ag_news/metadata", "/v1/models/ag_news/labels/champion/metadata"),
+        ("/v1/models/ag_news/versions/3/metadata", "/v1/models/ag_news/versions/3/metadata"),
+        ("/v1/models/ag_news:predict", "/v1/models/ag_news:predict"),
+        ("/v1/models", "/v1/models"),
+    ],
+)
+def test_the_status_is_that_of_all_versions(fake: FakeServing, url: str, asked: str, passed: str) -> None:
+    assert requests.get(url + asked, timeout=10).status_code == 200
+    assert [request.path for request in fake.asked] == [passed]
+
+
+def test_what_tensorflow_serving_refuses_is_passed_on(fake: FakeServing, url: str) -> None:
+    fake.status, fake.answer = 404, {"error": "Servable not found for request: Latest(x)"}
+    is_error(requests.post(url + PREDICT, QUESTION, timeout=10), 404, "Servable not found")
+
+
+def test_a_challenger_gets_its_share(tmp_path: Path) -> None:
+    share = {"* champion;": "40% challenger;\n* champion;"}
+    with run_fake_serving() as fake, run_nginx(tmp_path, fake.port, share) as port, requests.Session() as session:
+        for _ in range(150):
+            assert session.post(f"http://127.0.0.1:{port}{PREDICT}", QUESTION, timeout=10).status_code == 200
+    share = sum("/labels/challenger:" in request.path for request in fake.asked) / 150
+    assert 0.2 < share < 0.6
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/monitoring/prometheus/metrics", "/ready/ag_news", "/malformed"])
+def test_nothing_else_is_reachable(fake: FakeServing, url: str, path: str) -> None:
+    is_error(requests.get(url + path, timeout=10), 404, "nothing at this path")
+    assert fake.asked == []
+
+
+def test_health_is_of_the_front_and_readiness_of_the_champion(fake: FakeServing, url: str) -> None:
+    assert requests.get(f"{url}/readyz", timeout=10).json() == {"status": "ready"}
+    (request,) = fake.asked
+    assert (request.method, request.path) == ("POST", "/v1/models/ag_news/labels/champion:predict")
+    assert json.loads(request.body) == {"instances": ["ready"]}
+    fake.status = 400
+    is_error(requests.get(f"{url}/readyz", timeout=10), 503, "does not answer")
+    assert requests.get(f"{url}/healthz", timeout=10).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("path", [PREDICT, "/v1/models/ag_news/versions/1:predict", "/v1/elsewhere"])
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b'{"instances": ["' + b"x" * (1 << 20) + b'"]}', 413, "more than 1048576 bytes"),
+        (json.dumps({"instances": ["a"] * 257}).encode(), 400, "has 257 texts, 256 are allowed"),
+        (json.dumps({"inputs": {"text": ["a"] * 257}}).encode(), 400, "has 257 texts, 256 are allowed"),
+        (json.dumps({"instances": ["é" * 10_001]}).encode(), 400, "has 10001 characters, 10000 are allowed"),
+        (json.dumps({"instances": [{"b64": "A" * 54_701}]}).encode(), 400, "54700 are allowed"),
+        (b'{"instances": ' + b"[" * 500_000 + b"]" * 500_000 + b"}", 400, "More than 32 arrays"),
+        (b"[" * 1_000_000, 400, "More than 32 arrays"),
+        (b'{"a":' * 200_000, 400, "More than 32 arrays"),
+        (b'{"instances": [', 400, "JSON Parse error"),
+        (b'{"instances": [NaN]}', 400, "JSON Parse error"),
+        (b"", 400, "JSON Parse error"),
+    ],
+)
+def test_a_body_above_a_limit_does_not_arrive(
+    fake: FakeServing, url: str, path: str, body: bytes, status: int, words: str
+) -> None:
+    began = time.monotonic()
+    is_error(requests.post(url + path, body, timeout=10), status, words)
+    assert time.monotonic() - began < 1
+    assert fake.asked == []
+
+
+def test_depth_does_not_hang_on_the_parsers_own_limit(tmp_path: Path) -> None:
+    with run_fake_serving() as fake, run_nginx(tmp_path, fake.port, {"const DEPTH = 32;": "const DEPTH = 3;"}) as port:
+        url = f"http://127.0.0.1:{port}{PREDICT}"
+        assert requests.post(url, b'{"inputs": {"text": ["a"]}}', timeout=10).status_code == 200
+        is_error(requests.post(url, b'{"inputs": {"text": [["a"]]}}', timeout=10), 400, "More than 3 arrays")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"instances": ["é" * 10_000]}).encode(),
+        json.dumps({"instances": ["a" * 4000] * 256}).encode(),
+        json.dumps({"signature_name": "serving_default", "inputs": {"text": ["a"]}}).encode(),
+        json.dumps({"instances": [{"b64": "A" * 54_700}]}).encode(),
+        b'{"instances": ' + b"[" * 30 + b"]" * 30 + b"}",
+    ],
+)
+def test_a_body_at_a_limit_arrives_as_it_is(fake: FakeServing, url: str, body: bytes) -> None:
+    assert requests.post(url + PREDICT, body, timeout=10).status_code == 200
+    assert [request.body for request in fake.asked] == [body]
+
+
+def test_a_body_of_unknown_length_has_the_same_limit(fake: FakeServing, url: str) -> None:
+    assert requests.post(url + PREDICT, iter([QUESTION[:5], QUESTION[5:]]), timeout=10).status_code == 200
+    assert [request.body for request in fake.asked] == [QUESTION]
+    fake.asked.clear()
+    # Refused while it is still being sent, so that the answer may be missed.
+    with contextlib.suppress(requests.ConnectionError):
+        is_error(requests.post(url + PREDICT, iter([b"x" * 65_536] * 32), timeout=10), 413, "more than 1048576")
+    assert fake.asked == []
+
+
+def test_a_packed_body_is_not_unpacked(fake: FakeServing, url: str) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    assert requests.post(url + PREDICT, QUESTION, headers=packed, timeout=10).status_code == 200
+    assert "Content-Encoding" not in fake.asked[0].headers
+    is_error(requests.post(url + PREDICT, b"\x1f\x8b\x08\x00", headers=packed, timeout=10), 400, "JSON Parse error")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /v1/models/" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /v1/models/a HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET /v1/models/a HTTP/1.1\r\n\r\n",
+        b"GET /v1/%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+    ],
+    ids=["line", "header", "no host", "escape", "tls"],
+)
+def test_what_is_not_http_is_refused_in_the_same_form(fake: FakeServing, url: str, request_bytes: bytes) -> None:
+    answer = talk(url, request_bytes)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'{"error": "Malformed request' in answer
+    assert fake.asked == []
+
+
+def talk(url: str, sent: bytes, seconds: float = 5) -> bytes:
+    """Sends bytes and returns what comes until the other side ends it."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=seconds) as connection:
+        connection.sendall(sent)
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+        return answer
+
+
+def test_too_many_requests_are_told_when_to_come_again(tmp_path: Path) -> None:
+    few = {"rate=100r/s": "rate=1r/s"}
+    with run_fake_serving() as fake, run_nginx(tmp_path, fake.port, few) as port, requests.Session() as session:
+        url = f"http://127.0.0.1:{port}"
+        replies = [session.post(url + PREDICT, QUESTION, timeout=10) for _ in range(260)]
+        assert requests.get(f"{url}/healthz", timeout=10).status_code == 200
+    refused = [reply for reply in replies if reply.status_code != 200]
+    assert 201 <= len(fake.asked) < 240
+    assert len(fake.asked) + len(refused) == 260
+    for reply in refused:
+        is_error(reply, 429, "try again after a second")
+        assert reply.headers["Retry-After"] == "1"
+        assert reply.headers["X-Request-Id"]
+
+
+def test_too_many_connections_of_one_client_are_refused(fake: FakeServing, url: str) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(QUESTION)}\r\n\r\n".encode()
+    held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(64)]
+    try:
+        for connection in held:
+            connection.sendall(head)
+        deadline = time.monotonic() + 5
+        while (reply := requests.post(url + PREDICT, QUESTION, timeout=5)).status_code == 200:
+            assert time.monotonic() < deadline, "64 connections are open, and another one is served"
+        is_error(reply, 429, "connections")
+        held[0].sendall(QUESTION)
+        assert held[0].recv(100).startswith(b"HTTP/1.1 200 ")
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_slow_clients_are_cut_and_others_do_not_notice(tmp_path: Path) -> None:
+    short = {
+        "client_header_timeout 10s;": "client_header_timeout 1s;",
+        "client_body_timeout 10s;": "client_body_timeout 1s;",
+    }
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nContent-Length: 34\r\n".encode()
+
+    def drip(port: int) -> float:
+        """Sends a header every 0.3 seconds and returns after how long the other side ends it."""
+        began = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(head)
+            connection.settimeout(0.3)
+            while time.monotonic() - began < 6:
+                try:
+                    if not connection.recv(100):
+                        break
+                except TimeoutError:
+                    connection.sendall(b"X-More: a\r\n")
+                except ConnectionResetError:
+                    break
+        return time.monotonic() - began
+
+    def stall(port: int) -> bytes:
+        try:
+            return talk(f"http://127.0.0.1:{port}", head + b"\r\n{")
+        except ConnectionResetError:
+            return b""
+
+    with run_fake_serving() as fake, run_nginx(tmp_path, fake.port, short) as port, ThreadPoolExecutor(44) as pool:
+        dripping = [pool.submit(drip, port) for _ in range(20)]
+        stalling = [pool.submit(stall, port) for _ in range(20)]
+        for _ in range(20):
+            began = time.monotonic()
+            assert requests.post(f"http://127.0.0.1:{port}{PREDICT}", QUESTION, timeout=5).status_code == 200
+            assert time.monotonic() - began < 1
+        assert max(future.result() for future in dripping) < 4
+        answers = {future.result().partition(b"\r\n")[0] for future in stalling}
+    assert answers <= {b"", b"HTTP/1.1 408 Request Time-out"}
+    assert len(fake.asked) == 20
+
+
+def test_a_serving_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    with run_nginx(tmp_path, free_port()) as port:
+        reply = requests.post(f"http://127.0.0.1:{port}{PREDICT}", QUESTION, timeout=10)
+        is_error(reply, 503, "does not answer")
+        assert reply.headers["Retry-After"] == "1"
+        is_error(requests.get(f"http://127.0.0.1:{port}/readyz", timeout=10), 503, "does not answer")
+
+
+def test_a_serving_that_is_late_is_not_waited_for(tmp_path: Path) -> None:
+    short = {"proxy_read_timeout 12s;": "proxy_read_timeout 1s;"}
+    with run_fake_serving() as fake, run_nginx(tmp_path, fake.port, short) as port:
+        fake.delay = 2
+        is_error(requests.post(f"http://127.0.0.1:{port}{PREDICT}", QUESTION, timeout=10), 504, "Timed out")
+
+
+def test_the_log_has_one_object_per_request_and_no_text(tmp_path: Path) -> None:
+    with run_fake_serving() as fake, run_nginx(tmp_path, fake.port) as port:
+        url = f"http://127.0.0.1:{port}"
+        reply = requests.post(f"{url}{PREDICT}?secret=1", QUESTION, timeout=10)
+        requests.get(f'{url}/"quoted"\\', timeout=10)
+        requests.get(f"{url}/healthz", timeout=10)
+    text = (tmp_path / "access.log").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["method"], line["status"]) for line in lines] == [("POST", "200"), ("GET", "404")]
+    assert lines[0]["request_id"] == reply.headers["X-Request-Id"]
+    assert lines[0]["path"] == "/v1/models/ag_news/labels/champion:predict"
+    assert "Rain" not in text
+    assert "secret" not in text
