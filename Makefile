@@ -23,7 +23,7 @@ run: $(READY) ## set everything up and run the pipeline on the bundled sample
 
 .PHONY: test
 test: $(READY) ## set everything up and pass the tests
-	$(VENV)/bin/pytest -m "not e2e and not browser and not network"
+	$(VENV)/bin/pytest -m "not e2e and not browser and not network and not deploy"
 
 .PHONY: test-e2e
 test-e2e: $(READY) ## the whole-pipeline tests beyond the first, and the built wheel
@@ -37,6 +37,11 @@ test-network: $(READY) ## the tests that fetch the real encoder, 84 MB, from the
 test-browser: $(READY) ## the tests of the pages in headless Chromium, from Debian's package where it is missing
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
 	$(VENV)/bin/pytest -m browser
+
+.PHONY: test-deploy
+test-deploy: $(READY) ## the tests of the deployment files with the real nginx and promtool, from Debian's packages
+	command -v nginx >/dev/null && command -v promtool >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light prometheus; }
+	$(VENV)/bin/pytest -m deploy
 
 .PHONY: check
 check: $(READY) ## lint, formatting and types
