@@ -39,9 +39,17 @@ test-browser: $(READY) ## the tests of the pages in headless Chromium, from Debi
 	$(VENV)/bin/pytest -m browser
 
 .PHONY: test-deploy
-test-deploy: $(READY) ## the tests of the deployment files with the real nginx and promtool, from Debian's packages
-	command -v nginx >/dev/null && command -v promtool >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light prometheus; }
+test-deploy: .deploy/.ready ## the files of serving/deploy before nginx, promtool and the published schemas
 	$(VENV)/bin/pytest -m deploy
+
+# Unpacked, not installed: no service starts, and nobody needs to be root.
+.deploy/.ready: tests/support/deploy-requirements.txt $(READY) | $(UV)
+	rm -rf .deploy
+	mkdir -p .deploy/packages
+	cd .deploy/packages && apt-get download -qq nginx libnginx-mod-http-js prometheus
+	for package in .deploy/packages/*.deb; do dpkg-deb --extract "$$package" .deploy/root; done
+	$(UV) pip install --quiet --no-config --python $(VENV)/bin/python --no-deps --require-hashes --target .deploy/python -r tests/support/deploy-requirements.txt
+	touch $@
 
 .PHONY: check
 check: $(READY) ## lint, formatting and types
