@@ -117,8 +117,7 @@ class Output:
                 raise BadInputError(f"{file} is input and output: name another output, or a narrower input")
 
     def prepare(self, keys: Mapping[int, str]) -> None:
-        """Makes the directory of shards, without what a killed run or one on other input left there."""
-        remove(self.temporary)
+        """Makes the directory of shards, without those that a run on other input left there."""
         for directory in (self.place, self.temporary, f"{self.place}/_done"):
             make_directory(directory)
         # In this order, so that a run that is killed here is known for ours.

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from components.aliases import ALIASES_FILE, MODELS_CONFIG, SERVED, read_aliases
+from components.aliases import ALIASES_FILE, LABELS, MODELS_CONFIG, SERVED, read_aliases
 from components.errors import BadInputError
 from serving.models_config import MOST_BYTES, ModelConfig, find_versions, parse_models_config
 
@@ -12,7 +12,7 @@ class ModelsSource:
     """What a directory says is to be served.
 
     With a ``models.config`` in it, what that says. Otherwise the directory is one model base, or holds model bases; of
-    each, the versions that its ``aliases.json`` names as champion and challenger, or without that the highest.
+    each, the versions that its ``aliases.json`` names, or without that the highest.
 
     A model goes when a ``models.config`` that can be read lists others but not it. A file or a directory that is
     emptied, gone or damaged takes nothing away.
@@ -121,9 +121,10 @@ def _is_base(directory: Path) -> bool:
 
 
 def _from_aliases(base: Path, before: ModelConfig | None) -> ModelConfig:
-    labels = {alias: number for alias, number in read_aliases(base).items() if alias in SERVED}
-    if labels:
-        return ModelConfig(base.name, base, specific=tuple(sorted(set(labels.values()))), labels=labels)
+    aliases = {alias: number for alias, number in read_aliases(base).items() if alias in SERVED}
+    if aliases:
+        labels = {alias: number for alias, number in aliases.items() if alias in LABELS}
+        return ModelConfig(base.name, base, specific=tuple(sorted(set(aliases.values()))), labels=labels)
     if before and before.labels:
         # Without its aliases a base would serve its highest version, which nobody has accepted.
         raise BadInputError(f"{base / ALIASES_FILE} names no champion any more: what it said last holds until it does")

@@ -55,6 +55,12 @@ def tiny_world() -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(autouse=True)
+def no_wait_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server polls in this process's tests: a promotion need not wait until one has."""
+    monkeypatch.setattr("components.aliases._POLLED_SECONDS", 0.0)
+
+
 @pytest.fixture
 def make_data(tmp_path: Path) -> Callable[..., Path]:
     """Writes a data directory: ``make_data(train=..., test=...)``; by default 400 and 80 separable rows."""

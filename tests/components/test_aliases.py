@@ -64,15 +64,67 @@ def test_champion_and_challenger_are_served_and_labelled(serving: Path) -> None:
     write_aliases(serving, "ag_news", {"champion": 2, "challenger": 10, "previous": 1})
     assert config(serving) == {
         "ag_news": ServedModel(
-            str(serving / "ag_news"), "tensorflow", (2, 10), {"champion": 2, "challenger": 10}
+            str(serving / "ag_news"), "tensorflow", (1, 2, 10), {"champion": 2, "challenger": 10}
         )
     }  # fmt: skip
 
 
-def test_the_previous_version_is_not_loaded(serving: Path) -> None:
+def test_the_previous_version_is_loaded_and_has_no_label(serving: Path) -> None:
     write_aliases(serving, "ag_news", {"champion": 2, "previous": 1})
-    assert config(serving)["ag_news"].versions == (2,)
+    assert config(serving)["ag_news"].versions == (1, 2)
     assert config(serving)["ag_news"].labels == {"champion": 2}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"champion": 1}, {"champion": 2, "previous": 1}, ((1, 2), {"champion": 1})),
+        ({"champion": 2, "previous": 1}, {"champion": 3, "previous": 2}, ((1, 2, 3), {"champion": 2})),
+        (
+            {"champion": 2, "challenger": 3},
+            {"champion": 2, "challenger": 4},
+            ((2, 3, 4), {"champion": 2, "challenger": 3}),
+        ),
+    ],
+    ids=["second version", "third version", "challenger"],
+)
+def test_a_label_moves_after_servers_were_told_to_load_its_version(
+    serving: Path, monkeypatch: pytest.MonkeyPatch, before: dict[str, int], after: dict[str, int], told: object
+) -> None:
+    write_aliases(serving, "ag_news", before)
+    waits = []
+
+    def wait(seconds: float) -> None:
+        model = config(serving)["ag_news"]
+        waits.append((seconds, (model.versions, model.labels)))
+
+    monkeypatch.setattr(module, "_POLLED_SECONDS", 3.0)
+    monkeypatch.setattr(module.time, "sleep", wait)
+    write_aliases(serving, "ag_news", after)
+    assert waits == [(3.0, told)]
+    assert config(serving)["ag_news"].labels == {
+        alias: after[alias] for alias in ("champion", "challenger") if alias in after
+    }
+    assert config(serving)["ag_news"].versions == tuple(sorted(after.values()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"champion": 1}),
+        ({"champion": 1}, {"champion": 1, "challenger": 2}),
+        ({"champion": 1, "challenger": 2}, {"champion": 2, "previous": 1}),
+        ({"champion": 2, "previous": 1}, {"champion": 1}),
+    ],
+    ids=["first version", "first challenger", "challenger promoted", "rollback"],
+)
+def test_what_is_loaded_or_was_never_named_moves_at_once(
+    serving: Path, monkeypatch: pytest.MonkeyPatch, before: dict[str, int], after: dict[str, int]
+) -> None:
+    write_aliases(serving, "ag_news", before)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("nothing to wait for"))
+    write_aliases(serving, "ag_news", after)
+    assert config(serving)["ag_news"].labels["champion"] == after["champion"]
 
 
 def test_a_version_is_listed_once(serving: Path) -> None:
