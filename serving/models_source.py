@@ -122,8 +122,8 @@ def _is_base(directory: Path) -> bool:
 
 def _from_aliases(base: Path, before: ModelConfig | None) -> ModelConfig:
     aliases = {alias: number for alias, number in read_aliases(base).items() if alias in SERVED}
-    if aliases:
-        labels = {alias: number for alias, number in aliases.items() if alias in LABELS}
+    labels = {alias: number for alias, number in aliases.items() if alias in LABELS}
+    if labels:
         return ModelConfig(base.name, base, specific=tuple(sorted(set(aliases.values()))), labels=labels)
     if before and before.labels:
         # Without its aliases a base would serve its highest version, which nobody has accepted.

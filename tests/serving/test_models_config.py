@@ -82,7 +82,7 @@ def test_what_promotion_writes_is_read(serving: Path) -> None:
     write_aliases(serving, "other", {"champion": 7})
     found = parse_models_config((serving / MODELS_CONFIG).read_text(), "here")
     assert found["ag_news"] == ModelConfig(
-        "ag_news", serving / "ag_news", (2, 10), labels={"champion": 2, "challenger": 10}
+        "ag_news", serving / "ag_news", (1, 2, 10), labels={"champion": 2, "challenger": 10}
     )
     assert found["other"].specific == (7,)
 
@@ -157,7 +157,7 @@ def test_a_base_serves_its_highest_under_its_own_name(serving: Path, monkeypatch
 
 def test_aliases_go_before_the_highest(serving: Path) -> None:
     (serving / "ag_news" / "aliases.json").write_text('{"champion": 2, "challenger": 1, "previous": 10}')
-    assert versions(ModelsSource(serving)) == {"ag_news": [1, 2], "other": [7]}
+    assert versions(ModelsSource(serving)) == {"ag_news": [1, 2, 10], "other": [7]}
     configs, troubles = ModelsSource(serving / "ag_news").read()
     assert configs["ag_news"].labels == {"champion": 2, "challenger": 1}
     assert troubles == []
@@ -178,7 +178,7 @@ def test_each_read_sees_what_is_new(serving: Path) -> None:
     write_aliases(serving, "ag_news", {"champion": 2})
     assert versions(source) == {"ag_news": [2]}
     write_aliases(serving, "ag_news", {"champion": 1, "previous": 2})
-    assert versions(source) == {"ag_news": [1]}
+    assert versions(source) == {"ag_news": [1, 2]}
 
 
 def test_a_config_that_is_new_is_parsed_and_the_same_is_not(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
