@@ -5,12 +5,16 @@ the part that concerns it. Nothing here imports TensorFlow.
 """
 
 import difflib
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BadInputError
 from components.gates.config import DataGateConfig, ModelGateConfig, ServingGateConfig
+from pipeline.orchestrator import OrchestratorConfig
+from pipeline.retrain.policy import RetrainConfig
+from pipeline.schedule.cron import ScheduleConfig
 from trainers.bert.config import BertConfig
 from trainers.transformer.config import TransformerConfig
 
@@ -25,6 +29,11 @@ class DataConfig(_Section):
     directory: str | None = Field(None, description="where train.csv and test.csv are; None for the bundled sample")
     malformed_budget: float = Field(0.001, ge=0, le=1, description="largest share of malformed rows let pass")
     eval_fraction: float = Field(0.05, gt=0, lt=1, description="share of train.csv held out to choose the epoch on")
+    spans: str = Field("all", description="of a directory of spans: all, last N or FROM..TO with days as YYYYMMDD")
+    settle_minutes: float = Field(60, ge=0, description="minutes without a change after which a span is whole")
+    late_spans: Literal["leave out", "take"] = Field(
+        "leave out", description="spans that came, or changed, after newer ones had been trained on"
+    )
 
 
 class TextConfig(_Section):
@@ -67,6 +76,9 @@ class Config(_Section):
     model_gate: ModelGateConfig = ModelGateConfig()
     serving_gate: ServingGateConfig = ServingGateConfig()
     push: PushConfig = PushConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    orchestrator: OrchestratorConfig = OrchestratorConfig()
 
     @property
     def encoder(self) -> str | None:
@@ -116,12 +128,14 @@ def parse(values: dict[str, Any]) -> Config:
 
 
 def flatten(config: BaseModel, prefix: str = "") -> dict[str, Any]:
-    """Returns dotted keys and values of all settings, in order."""
+    """Returns dotted keys and values of all settings, in order; tables of the user's own are JSON."""
     flat: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
         value, key = getattr(config, name), field.alias or name
         if isinstance(value, BaseModel):
             flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, dict):
+            flat[f"{prefix}{key}"] = json.dumps(config.model_dump(mode="json")[key])
         else:
             flat[f"{prefix}{key}"] = value
     return flat

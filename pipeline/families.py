@@ -64,7 +64,11 @@ FAMILIES = {
         preprocessing_fn="components.transform.preprocessing_fn",
         run_fn="trainers.transformer.run.run_fn",
         prepare=lambda config, downloads: {},
-        transform_config=lambda config, prepared: config.text.model_dump(),
+        # A warm start keeps the champion's vocabulary: its weights are of those words.
+        transform_config=lambda config, prepared: (
+            config.text.model_dump()
+            | {name: value for name, value in prepared.get("warm_start", {}).items() if name.startswith("vocabulary")}
+        ),
         trainer_config=lambda config, prepared: {
             "model": config.transformer.model_dump(),
             "vocab_size": config.text.vocab_size,
@@ -82,6 +86,9 @@ FAMILIES = {
             "max_tokens": config.bert.max_tokens,
             "clean": config.bert.clean,
         },
-        trainer_config=lambda config, prepared: {"model": config.bert.model_dump(), "encoder": prepared},
+        trainer_config=lambda config, prepared: {
+            "model": config.bert.model_dump(),
+            "encoder": {name: value for name, value in prepared.items() if name != "warm_start"},
+        },
     ),
 }

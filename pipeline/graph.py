@@ -132,6 +132,7 @@ def create_pipeline(
         train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
         custom_config=family.trainer_config(config, prepared)
+        | ({"warm_start": prepared["warm_start"]} if "warm_start" in prepared else {})
         | {"classes": source.classes, "code_digest": source_digest(family.module(family.run_fn))},
     )
     # Measures the served computation on the test split, per class and per length.

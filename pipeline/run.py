@@ -109,13 +109,13 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
         try:
             with start_run(request.tracking, config.name, run_id, Spool(request.workspace.spool)) as tracked:
                 result.mlflow_run_id = tracked.id
-                _describe(tracked, request, run_id)
+                describe(tracked, request, run_id)
                 try:
                     runner.run()
                 finally:
-                    result.nodes = [_node_summary(node) for node in runner.nodes]
-                    _link(tracked, runner)
-                    _track(tracked, runner.nodes, request, result)
+                    result.nodes = summarize(runner.nodes)
+                    link(tracked, runner.nodes, runner.annotate)
+                    track(tracked, runner.nodes, request, result)
         except GateRejectedError as rejection:
             result.status, result.exit_code, result.reasons = REJECTED, 3, rejection.reasons
         except BadInputError as error:
@@ -124,19 +124,24 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
             traceback.print_exc()
             result.status, result.exit_code, result.reasons = FAILED, 1, [f"{error}" or type(error).__name__]
         if result.mlflow_run_id:
-            _tag_candidate(tracked, runner.nodes, config.name, result)
+            tag_candidate(tracked, runner.nodes, config.name, result)
         result.seconds = round(time.perf_counter() - started, 2)
         if result.mlflow_run_id:
-            try:
-                result.report = str(write_report(collect(result, runner.nodes, request), request.workspace))
-            except Exception:
-                # The outcome stands, whatever becomes of its page; and it is told.
-                traceback.print_exc()
-                _log.warning("the report could not be written; the reason is in the log")
+            keep_report(result, runner.nodes, request)
     return result
 
 
-def _tag_candidate(tracked: TrackedRun, nodes: list[NodeRun], name: str, result: RunResult) -> None:
+def keep_report(result: RunResult, nodes: list[NodeRun], request: Request) -> None:
+    """Writes the run's page and notes where it is."""
+    try:
+        result.report = str(write_report(collect(result, nodes, request), request.workspace))
+    except Exception:
+        # The outcome stands, whatever becomes of its page; and it is told.
+        traceback.print_exc()
+        _log.warning("the report could not be written; the reason is in the log")
+
+
+def tag_candidate(tracked: TrackedRun, nodes: list[NodeRun], name: str, result: RunResult) -> None:
     """Writes what the gates said to the candidate's version in the registry."""
     register = next((node for node in nodes if node.id == "Register" and node.state in (RAN, CACHED)), None)
     if register is None:
@@ -157,13 +162,15 @@ def _verdicts(nodes: list[NodeRun]) -> dict[str, dict[str, Any]]:
     return {gate: json.loads(path.read_text(encoding="utf-8")) for gate, path in paths.items() if path.is_file()}
 
 
-def _describe(tracked: TrackedRun, request: Request, run_id: str) -> None:
+def describe(tracked: TrackedRun, request: Request, run_id: str) -> None:
+    """Logs what a run was asked to do."""
     tracked.params(flatten(request.config))
     tracked.tags(
         {
             "model_family": request.config.model,
             "data_digest": request.source.digest,
             "data_directory": str(request.source.directory),
+            "spans": ", ".join(request.source.spans),
             "code_version": project_digest(),
             **{f"prepared.{key}": str(value) for key, value in request.prepared.items()},
             "mlmd_run_id": run_id,
@@ -172,13 +179,17 @@ def _describe(tracked: TrackedRun, request: Request, run_id: str) -> None:
     )
 
 
-def _link(tracked: TrackedRun, runner: LocalRunner) -> None:
-    if any(node.execution_id for node in runner.nodes):
-        tracked.tags({"mlmd_context_id": str(runner.annotate(mlflow_run_id=tracked.id))})
+def link(tracked: TrackedRun, nodes: list[NodeRun], annotate: Callable[..., int]) -> None:
+    """Names the run of each store in the other.
+
+    ``annotate`` writes properties to the run's context in the metadata store, and returns the context's id.
+    """
+    if any(node.execution_id for node in nodes):
+        tracked.tags({"mlmd_context_id": str(annotate(mlflow_run_id=tracked.id))})
 
 
-def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: RunResult) -> None:
-    """Logs what the finished nodes left, cached or not."""
+def track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: RunResult) -> None:
+    """Logs what the finished nodes left, cached or not, and notes it in the result."""
     for item in nodes:
         tracked.metrics({f"seconds/{item.id}": item.seconds, f"peak_mb/{item.id}": item.peak_mb})
     tracked.tags({f"node.{item.id}": item.state for item in nodes})
@@ -187,7 +198,11 @@ def _track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: 
     if node := finished.get("ExampleGen"):
         report = _path(node, "report")
         tracked.tags({"examples_uri": str(_path(node, "examples"))})
-        tracked.json("ingest.json", json.loads((report / REPORT_FILE).read_text(encoding="utf-8")))
+        ingested = json.loads((report / REPORT_FILE).read_text(encoding="utf-8"))
+        # What was left out has no part in the node, lest an empty day make it run again.
+        if request.source.left_out:
+            ingested["left_out"] = list(request.source.left_out)
+        tracked.json("ingest.json", ingested)
         if node.state == CACHED:
             _restore_quarantine(report / QUARANTINE_FILE, request.workspace.quarantine / f"{result.run_id}.jsonl")
     for gate, verdict in _verdicts(nodes).items():
@@ -222,8 +237,12 @@ def _restore_quarantine(kept: Path, target: Path) -> None:
         target.write_bytes(kept.read_bytes())
 
 
-def _node_summary(node: NodeRun) -> dict[str, Any]:
-    return {"id": node.id, "state": node.state, "seconds": round(node.seconds, 2), "peak_mb": round(node.peak_mb)}
+def summarize(nodes: list[NodeRun]) -> list[dict[str, Any]]:
+    """Returns what a result says of nodes."""
+    return [
+        {"id": node.id, "state": node.state, "seconds": round(node.seconds, 2), "peak_mb": round(node.peak_mb)}
+        for node in nodes
+    ]
 
 
 def _path(node: NodeRun, output: str) -> Path:

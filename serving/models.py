@@ -56,6 +56,7 @@ class Answers:
 class Model(Protocol):
     """What the server asks of a loaded model; two threads may ask at once."""
 
+    directory: Path
     classes: list[str]
 
     @property

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from serving.repository import Repository
 _LOGGER = logging.getLogger("newsdesk.serving")
 _BACKLOG = 2048
 _LOOK_SECONDS = 0.5
+# How long a thread may keep Python from another that asks for it: while a model is loaded, which is a second of Python,
+# a request changes threads some six times. Python's own 5 ms would make that 30.
+_SWITCH_SECONDS = 0.0005
 
 
 def serve(
@@ -44,6 +48,7 @@ def serve(
             there is no token where one is to be asked for.
     """
     token = read_token(config, os.environ if environment is None else environment)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = Metrics()
     with listen(config) as listening:
         log = AccessLog(config.access_log)
@@ -136,7 +141,6 @@ class Loader:
         # second for which nothing else runs. Before the first model, which must be let go of one day.
         gc.collect()
         gc.freeze()
-        import sys; sys.setswitchinterval(float(os.environ.get('SWI','0.0005')))  # TEMP
 
 
 class Counting(Observer):

@@ -58,7 +58,9 @@ class ReadFile(beam.DoFn):
         self._eval_fraction = eval_fraction
 
     def process(self, element: InputFile) -> Iterator[Any]:
-        name = element.path.rsplit("/", 1)[-1]
+        # A span's files are called alike, so its own name goes before theirs.
+        *_, directory, file = element.path.split("/")
+        name = f"{directory}/{file}" if directory.startswith("span-") else file
         counts: Counter[tuple[str, int]] = Counter()
         unknown: dict[str, dict[str, int]] = {}
         malformed = 0

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from components import features
 from components.example_gen.fetch import FILES
-from components.example_gen.source import SAMPLE_DIR, TEST_FILE
+from components.example_gen.source import SAMPLE_DIR, TEST_FILE, is_remote
 from components.predictions import Predictions
 from components.report.facts import Data, Evaluation, Gate, Lengths, Training
 from components.report.tables import evaluation_tables
@@ -45,7 +45,9 @@ def read_evaluation(
     return evaluation_tables(read_slices(str(directory), classes), classes, bounds, answers)
 
 
-def read_data(directory: Path | None, data_dir: Path, test_file: str, digest: str, gates: Sequence[Gate] = ()) -> Data:
+def read_data(
+    directory: Path | None, data_dir: Path | str, test_file: str, digest: str, gates: Sequence[Gate] = ()
+) -> Data:
     """Returns what came in.
 
     Args:
@@ -70,8 +72,11 @@ def read_data(directory: Path | None, data_dir: Path, test_file: str, digest: st
     )
 
 
-def recognise(data_dir: Path, test_file: str) -> Literal["ag-news", "sample", "own"]:
+def recognise(data_dir: Path | str, test_file: str) -> Literal["ag-news", "sample", "own"]:
     """Tells public data by content: whoever tests on the official test file of AG News uses AG News."""
+    if is_remote(data_dir):
+        return "own"
+    data_dir = Path(data_dir)
     if data_dir.resolve() == SAMPLE_DIR.resolve():
         return "sample"
     (official,) = (file.sha256 for file in FILES if file.name == TEST_FILE)

@@ -14,6 +14,8 @@ COMMANDS = {
     "predict": "classify texts with the pushed model, without a server",
     "serve": "the REST server",
     "batch": "classify files on Beam: CSV, JSON lines or Parquet in, the same rows with label and probability out",
+    "retrain": "one retraining decision, and what follows from it",
+    "schedule": "retrain on schedule, or print the schedule for another scheduler",
     "models": "pushed versions and registry aliases: list, show, promote, rollback, gc",
     "report": "the page of one run",
     "compare": "two runs side by side on the same rows",

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,20 +36,23 @@ def command(
     as_json: bool,
 ) -> None:
     """One whole pipeline run: ingest, validate, transform, train, evaluate, push, track."""
-    from components.example_gen.source import find_source
+    from components.example_gen.spans import describe, open_data
     from pipeline.cli.screen import Progress, quiet, silence_warnings
     from pipeline.workspace import open_workspace
 
-    config = _configure(preset, model, settings)
-    source = find_source(_data_directory(config, data, cache.expanduser()))
+    config = configure(preset, model, settings)
+    directory = data_directory(config, data, cache.expanduser())
+    source = open_data(directory, config.data.spans, config.data.settle_minutes, datetime.now(UTC))
     place = open_workspace(workspace)
     silence_warnings()
     log = place.logs / "run.log"
     with quiet(log) as (out, err):
         screen = err if as_json else out
-        prepared = _prepare(config, cache, screen)
+        prepared = prepare(config, cache, screen)
         with Progress(screen) as progress:
             progress.line(f"preset {config.preset}, model {config.model}, data {source.directory}")
+            for line in describe(source):
+                progress.line(line)
             progress.line(f"log {log}")
             from components.tracking import choose_store
             from pipeline.run import Request, execute, new_run_id
@@ -66,7 +70,8 @@ def command(
     sys.exit(result.exit_code)
 
 
-def _configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Config":
+def configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Config":
+    """Returns the configuration that ``--preset``, ``--model`` and ``--set`` name."""
     from pipeline.config import override
     from pipeline.presets import make_config
 
@@ -83,7 +88,8 @@ def _configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Co
     return override(make_config(preset), assignments)
 
 
-def _prepare(config: "Config", cache: Path, screen: IO[str]) -> dict[str, Any]:
+def prepare(config: "Config", cache: Path, screen: IO[str]) -> dict[str, Any]:
+    """Brings into place what the configured family needs before the graph starts."""
     from pipeline.cli.download_bar import download_bar
     from pipeline.families import FAMILIES, Downloads
 
@@ -92,7 +98,8 @@ def _prepare(config: "Config", cache: Path, screen: IO[str]) -> dict[str, Any]:
         return FAMILIES[config.model].prepare(config, downloads)
 
 
-def _data_directory(config: "Config", data: Path | None, cache: Path) -> Path:
+def data_directory(config: "Config", data: Path | None, cache: Path) -> Path:
+    """Returns where the data are: ``--data``, else the setting, else what belongs to the preset."""
     from components.example_gen.source import SAMPLE_DIR
 
     if data:

@@ -563,7 +563,7 @@ def test_an_explicit_data_directory_wins_over_a_setting_and_a_setting_over_the_p
 
 
 def test_a_setting_cannot_rename_the_preset() -> None:
-    from pipeline.cli.run import _configure
+    from pipeline.cli.run import configure
 
     with pytest.raises(BadInputError, match="--preset"):
-        _configure("sample", None, ("preset=seed",))
+        configure("sample", None, ("preset=seed",))

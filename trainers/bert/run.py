@@ -11,6 +11,7 @@ from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.model import TABLES, build, encode, trained_variables
 from trainers.fit import fit
 from trainers.task import Task
+from trainers.warm_start import warm_start
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -21,6 +22,7 @@ def run_fn(fn_args: FnArgs) -> None:
     tf_keras.utils.set_random_seed(config.seed)
     vocab_size = len(read_vocabulary(encoder.vocabulary))
     model = build(config, encoder.training, vocab_size, len(task.classes))
+    warm_start(model.whole, task.settings.get("warm_start"), encoder.vocabulary_digest)
     if config.train == "frozen":
         train, held_out = encode(model.encoder, task.train, "train"), encode(model.encoder, task.held_out, "eval")
         history = fit(model.head, config.head_fit(), train, held_out, TABLES, checkpoints=task.checkpoints)

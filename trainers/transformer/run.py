@@ -1,5 +1,9 @@
 """Adapter between TFX's Trainer node and the transformer family."""
 
+import hashlib
+from pathlib import Path
+
+import tensorflow_transform as tft
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
@@ -7,6 +11,10 @@ from trainers.fit import fit
 from trainers.task import Task
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.model import TABLES, build
+from trainers.warm_start import warm_start
+
+VOCABULARY = "vocabulary"
+"""Name of Transform's asset, as in ``components.transform``."""
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -15,5 +23,7 @@ def run_fn(fn_args: FnArgs) -> None:
     config = TransformerConfig.model_validate(task.settings["model"])
     tf_keras.utils.set_random_seed(config.seed)
     model = build(config, task.settings["vocab_size"], task.settings["max_tokens"], len(task.classes))
+    vocabulary = Path(tft.TFTransformOutput(fn_args.transform_graph_path).vocabulary_file_by_name(VOCABULARY))
+    warm_start(model, task.settings.get("warm_start"), hashlib.sha256(vocabulary.read_bytes()).hexdigest())
     history = fit(model, config, task.train, task.held_out, TABLES, checkpoints=task.checkpoints)
     task.finish(model, history)

@@ -1,0 +1,67 @@
+"""``newsdesk compile``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from components.errors import BadInputError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+target_option = click.option(
+    "--target", type=click.Choice(["kubeflow", "vertex"]), required=True, help="Kubeflow Pipelines or Vertex AI."
+)
+preset_option = click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
+model_option = click.option("--model", help="Default of the parameter model: transformer or bert.")
+image_option = click.option("--image", help="Of every step, NAME@sha256:DIGEST.")
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated."
+)
+
+
+@click.command("compile", short_help="the same graph for an orchestrator")
+@target_option
+@preset_option
+@model_option
+@image_option
+@set_option
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="By default TARGET.yaml here.")
+def command(
+    target: str,
+    preset: str,
+    model: str | None,
+    image: str | None,
+    settings: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Writes the graph as a file for Kubeflow Pipelines or Vertex AI; nothing is sent anywhere."""
+    from pipeline.cli.screen import silence_warnings
+
+    config = configure_target(preset, model, settings, image)
+    silence_warnings()
+    from pipeline.runners.compile import compile_for
+
+    text, problems = compile_for(target, config, begin_arguments(preset, settings))  # type: ignore[arg-type]
+    path = output or Path(f"{target}.yaml")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be written ({error.strerror}): name another with --output") from error
+    click.echo(path)
+    for problem in problems:
+        click.echo(f"newsdesk: before it can be submitted: {problem}", err=True)
+
+
+def configure_target(preset: str, model: str | None, settings: tuple[str, ...], image: str | None) -> "Config":
+    """Returns the configuration of a compiled graph."""
+    from pipeline.cli.run import configure
+
+    return configure(preset, model, (*settings, *([f"orchestrator.image={image}"] if image else [])))
+
+
+def begin_arguments(preset: str, settings: tuple[str, ...]) -> list[str]:
+    """Returns what gives the same settings to ``newsdesk node begin``; where steps run is not its concern."""
+    kept = [item for item in settings if not item.startswith("orchestrator.")]
+    return ["--preset", preset, *(part for item in kept for part in ("--set", item))]

@@ -1,0 +1,192 @@
+"""``newsdesk node``: the steps of a run that an orchestrator, or a shell, puts together."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from components.errors import BadInputError
+from pipeline.cli.options import cache_option, workspace_option
+
+_MOUNT = Path("/gcs")
+
+
+class _Steps(click.Group):
+    """``begin``, ``finish``, and whatever else is the id of a node."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        known = super().get_command(ctx, cmd_name)
+        return known or _node_command(cmd_name)
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    options = [
+        click.option("--job", required=True, help="The orchestrator's id of the run, the same for all of its steps."),
+        workspace_option,
+        click.option("--vertex", is_flag=True, help="On Vertex AI: TFX's entry point, Cloud Storage below --mount."),
+        click.option(
+            "--mount",
+            type=click.Path(path_type=Path),
+            default=_MOUNT,
+            envvar="NEWSDESK_GCS",
+            show_default="/gcs, or NEWSDESK_GCS",
+            help="On Vertex AI: where Cloud Storage is mounted.",
+        ),
+        click.option(
+            "--secret", "secrets", multiple=True, metavar="VARIABLE=PLACE", help="Read from Google Secret Manager."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group("node", cls=_Steps, short_help="one step of a run, for orchestrators", subcommand_metavar="STEP [ARGS]...")
+def command() -> None:
+    """One step of a run: begin, then every node as soon as those before it are done, then finish.
+
+    The steps of a run share the workspace and the value of --job. One that failed may simply be run again.
+    """
+
+
+@command.command("begin")
+@_common
+@cache_option
+@click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@click.option("--data", help="Directory of the data.")
+@click.option("--spans", help="all, last N or FROM..TO.")
+@click.option("--model", help="transformer or bert.")
+@click.option("--epochs", type=int, help="Passes over the train split.")
+@click.option("--accuracy", type=float, help="Floor.")
+@click.option("--macro-f1", type=float, help="Floor.")
+@click.option("--worst-class-f1", type=float, help="Floor.")
+@click.option("--calibration-error", type=float, help="Ceiling.")
+@click.option("--reuse", type=bool, default=True, help="Answer a node from an earlier run on the same input.")
+@click.option("--metadata", help="sqlite:///PATH; by default the workspace's.")
+@click.option("--executor-input", help="On Vertex AI: what the backend hands over, as JSON.")
+def begin_command(
+    job: str,
+    workspace: Path,
+    vertex: bool,
+    mount: Path,
+    secrets: tuple[str, ...],
+    cache: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    data: str | None,
+    reuse: bool,
+    metadata: str | None,
+    executor_input: str | None,
+    **parameters: Any,
+) -> None:
+    """Decides once what all steps need, and opens the MLflow run."""
+    if vertex and executor_input is None:
+        raise BadInputError("--vertex needs --executor-input, as a compiled file has it")
+    _prepare(secrets)
+    from pipeline.runners.steps import Steps
+
+    place = _open(workspace)
+    steps = Steps(place.root, job)
+    request = _request(place, cache, preset, settings, data, reuse, parameters)
+    if vertex:
+        from pipeline.runners.vertex_begin import begin_on_vertex
+
+        decided = begin_on_vertex(steps, request, str(executor_input), mount)
+    else:
+        from pipeline.runners.begin import begin
+
+        decided = begin(steps, request, metadata or f"sqlite:///{place.metadata}")
+    click.echo(f"run {decided.run_id}, MLflow run {decided.mlflow_run_id}")
+
+
+@command.command("finish")
+@_common
+def finish_command(job: str, workspace: Path, vertex: bool, mount: Path, secrets: tuple[str, ...]) -> None:
+    """Tracks the run, however it ended, and prints its result as JSON."""
+    _prepare(secrets)
+    from components.tracking import choose_store
+    from pipeline.runners.finish import finish
+    from pipeline.runners.steps import Steps
+
+    place = _open(workspace)
+    store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
+    click.echo(finish(Steps(place.root, job), place, store).to_json())
+
+
+def _node_command(node_id: str) -> click.Command:
+    @click.command(node_id)
+    @_common
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def run(
+        job: str, workspace: Path, vertex: bool, mount: Path, secrets: tuple[str, ...], arguments: tuple[str, ...]
+    ) -> None:
+        """Runs one node of the graph."""
+        if arguments and not vertex:
+            raise BadInputError(f"a node takes no arguments but with --vertex, not {arguments[0]!r}")
+        _prepare(secrets)
+        from pipeline.runners.steps import Steps
+
+        place = _open(workspace)
+        steps = Steps(place.root, job)
+        if vertex:
+            from pipeline.runners.vertex_step import Mount, run_vertex_node
+
+            node = run_vertex_node(steps, node_id, arguments, Mount(mount), place.root)
+        else:
+            from pipeline.runners.node import run_node
+
+            node = run_node(steps, node_id)
+        click.echo(f"{node.id} {node.state} {node.seconds:.1f} s")
+
+    return run
+
+
+def _prepare(secrets: tuple[str, ...]) -> None:
+    from pipeline.cli.screen import silence_warnings
+
+    silence_warnings()
+    if secrets:
+        from pipeline.runners.secrets import bring_secrets
+
+        bring_secrets(secrets, os.environ)
+
+
+def _open(workspace: Path) -> Any:
+    from pipeline.workspace import open_workspace
+
+    return open_workspace(workspace)
+
+
+def _request(
+    place: Any,
+    cache: Path,
+    preset: str,
+    settings: tuple[str, ...],
+    data: str | None,
+    reuse: bool,
+    parameters: dict[str, Any],
+) -> Any:
+    import sys
+    from datetime import UTC, datetime
+
+    from components.example_gen.spans import describe, open_data
+    from components.tracking import choose_store
+    from pipeline.cli.run import configure, data_directory, prepare
+    from pipeline.config import override
+    from pipeline.run import Request
+    from pipeline.runners.parameters import settings_of
+
+    config = configure(preset, parameters["model"], settings)
+    given = {name: value for name, value in parameters.items() if value is not None}
+    config = override(config, settings_of({"model": config.model, **given}))
+    cache = cache.expanduser()
+    directory = data_directory(config, Path(data) if data and "://" not in data else data, cache)
+    source = open_data(directory, config.data.spans, config.data.settle_minutes, datetime.now(UTC))
+    for line in describe(source):
+        click.echo(line)
+    prepared = prepare(config, cache, sys.stderr)
+    store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
+    return Request(config, source, place, store, prepared, reuse)

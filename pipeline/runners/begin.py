@@ -1,0 +1,82 @@
+"""The first step of a run whose nodes are processes of their own: decides what all of them need."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tfx.orchestration.pipeline import Pipeline
+
+from components.registry import Registry
+from components.spool import AWAY, Spool
+from components.tracking import Store, TrackedRun, connect, refused
+from pipeline.graph import RegistryState, create_pipeline
+from pipeline.run import Request, describe, new_run_id
+from pipeline.runners.ir import compile_graph
+from pipeline.runners.steps import Decided, Steps, write
+
+
+def begin(steps: Steps, request: Request, metadata: str) -> Decided:
+    """Builds the graph, opens the MLflow run, and keeps both for the steps that follow.
+
+    An attempt that was cut short is taken up where it stood: one job is one run, however often it is begun.
+
+    Args:
+        steps: Files of the run.
+        request: What to do.
+        metadata: URI of the metadata store that the steps share.
+
+    Raises:
+        BadInputError: MLflow does not answer or refuses.
+    """
+
+    def keep(pipeline: Pipeline, run_id: str) -> None:
+        write(steps.graph, compile_graph(pipeline, run_id).SerializeToString(deterministic=True))
+
+    return decide(steps, request, metadata, keep)
+
+
+def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeline, str], Any]) -> Decided:
+    """Decides everything once and keeps it last; arguments and errors are those of ``begin``.
+
+    ``keep`` is called with the graph and the run's id, and keeps what the steps run.
+    """
+    if found := steps.find_decided():
+        return found
+    run_id = steps.claim_id(new_run_id())
+    config, store = request.config, request.tracking
+    registry = RegistryState(store.uri, Registry(store, config.name).snapshot())
+    pipeline = create_pipeline(
+        config, request.source, request.workspace, request.prepared, registry, request.enable_cache
+    )
+    keep(pipeline, run_id)
+    tracked = _open_run(store, config.name, run_id, Spool(request.workspace.spool))
+    describe(tracked, request, run_id)
+    tracked.tags({"job": steps.job})
+    decided = Decided(
+        run_id=run_id,
+        mlflow_run_id=tracked.id,
+        started=time.time(),
+        config=config,
+        source=request.source,
+        prepared=request.prepared,
+        store=store.uri,
+        metadata=metadata,
+        enable_cache=request.enable_cache,
+        nodes=tuple(component.id for component in pipeline.components),
+    )
+    steps.decide(decided)
+    return decided
+
+
+def _open_run(store: Store, experiment: str, name: str, spool: Spool) -> TrackedRun:
+    """Returns an open MLflow run, which another process ends: a new one, or that of an earlier attempt."""
+    client = connect(store)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
+        spool.deliver(client)
+        runs = client.search_runs([experiment_id], f"attributes.run_name = '{name}'")
+        run = runs[0] if runs else client.create_run(experiment_id, run_name=name)
+    except AWAY as error:
+        raise refused(store, error) from error
+    return TrackedRun(client, run.info.run_id, spool)

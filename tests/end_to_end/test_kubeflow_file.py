@@ -1,0 +1,156 @@
+"""The compiled Kubeflow file, run as it stands: every container's command as a process, to a pushed model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubeflow_backend import FAILED, SKIPPED, SUCCEEDED, Backend, Outcome
+from mlflow import MlflowClient
+
+pytestmark = pytest.mark.e2e
+
+TINY = {
+    "text.vocab_size": "200",
+    "text.max_tokens": "24",
+    "text.min_count": "1",
+    "transformer.width": "8",
+    "transformer.heads": "2",
+    "transformer.head_width": "4",
+    "transformer.feed_forward": "8",
+    "transformer.wide_buckets": "50",
+    "transformer.batch_size": "16",
+    "transformer.learning_rate": "0.02",
+    "model_gate.margin": "0.2",
+}
+KILLED = "transform"
+NODES = 16
+
+
+class Shared:
+    """What the containers of a cluster share: the volume, the image's environment, a secret."""
+
+    def __init__(self, root: Path, newsdesk: Callable[..., Any]):
+        self.root, self._newsdesk = root, newsdesk
+        self.workspace = root / "workspace"
+        self.tracking = f"sqlite:///{root}/elsewhere.db"
+        self.file = root / "kubeflow.yaml"
+        # As in the image, newsdesk is on the path; nothing else of this process's environment is handed on.
+        self.image = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(root)}
+        self.image |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+
+    def compile(self) -> None:
+        place = {
+            "orchestrator.workspace": str(self.workspace),
+            "orchestrator.cache": str(self.root / "cache"),
+            "orchestrator.mount": str(self.root),
+            "orchestrator.claim": "newsdesk",
+            "orchestrator.backoff_seconds": "1",
+            "orchestrator.environment": json.dumps({"MLFLOW_TRACKING_URI": self.tracking}),
+            "orchestrator.secrets": json.dumps({"MLFLOW_TRACKING_TOKEN": "mlflow/token"}),
+        }
+        settings = [part for item in {**TINY, **place}.items() for part in ("--set", "=".join(item))]
+        done = self._newsdesk("compile", "--target", "kubeflow", "--output", self.file, *settings)
+        assert done.code == 0, done.err
+
+    def run(self, job: str, on_start: Callable[..., None] | None = None, **arguments: Any) -> Outcome:
+        secrets = {("mlflow", "token"): "from-the-cluster"}
+        return Backend(self.file, self.image, secrets, on_start).run(job, arguments)
+
+    def result(self, job: str) -> dict[str, Any]:
+        return json.loads((self.workspace / "runs" / job / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, newsdesk: Callable[..., Any], tiny_world: Callable[..., Path]
+) -> Shared:
+    made = Shared(tmp_path_factory.mktemp("kubeflow"), newsdesk)
+    tiny_world(made.root / "data")
+    made.compile()
+    return made
+
+
+@pytest.fixture(scope="module")
+def first(shared: Shared) -> Outcome:
+    """A run in which one step is killed once its node has begun."""
+
+    def kill(task: str, number: int, process: subprocess.Popen) -> None:
+        if task == KILLED and number == 0:
+            begun = shared.workspace / "runs" / "job-1" / "started" / "Transform"
+            while process.poll() is None and not begun.exists():
+                time.sleep(0.05)
+            # In the midst of the node's work: the launcher has written to the metadata store by then.
+            while process.poll() is None and not list((shared.workspace / "artifacts" / "Transform").glob("*/*")):
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+
+    return shared.run("job-1", kill, data=str(shared.root / "data"), epochs=3)
+
+
+def test_the_file_alone_leads_to_a_pushed_model(shared: Shared, first: Outcome) -> None:
+    assert set(first.states.values()) == {SUCCEEDED}, first.log()
+    result = shared.result("job-1")
+    assert (result["status"], result["model_version"], result["reasons"]) == ("pushed", "1", [])
+    assert [node["state"] for node in result["nodes"]] == ["ran"] * NODES
+    assert result["metrics"]["accuracy"] > 0.9
+    assert (shared.workspace / "serving" / "ag_news" / "1" / "MANIFEST.json").is_file()
+    assert Path(result["report"]).is_file()
+
+
+def test_the_killed_step_was_retried_and_nothing_else(first: Outcome) -> None:
+    assert [attempt.code for attempt in first.of(KILLED)] == [-signal.SIGKILL, 0], first.log()
+    assert all(len(first.of(task)) == 1 for task in first.states if task not in (KILLED, "exit-handler-1"))
+
+
+def test_branches_run_at_once(first: Outcome) -> None:
+    (examples,), (champion,) = first.of("examplegen"), first.of("champion")
+    assert max(examples.started, champion.started) < min(examples.ended, champion.ended)
+
+
+def test_the_run_is_tracked_where_the_file_says(shared: Shared, first: Outcome) -> None:
+    result = shared.result("job-1")
+    run = MlflowClient(shared.tracking).get_run(result["mlflow_run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["transformer.epochs"] == "3"
+    assert run.data.tags["job"] == "job-1"
+    assert run.data.tags["serving_version"] == "1"
+    assert {"mlmd_context_id", "data_digest", "code_version"} <= set(run.data.tags)
+    assert not (shared.workspace / "mlflow.db").exists()
+
+
+def test_the_secret_stands_in_no_file(shared: Shared, first: Outcome) -> None:
+    kept = [path for path in shared.workspace.rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in (shared.file, *kept) if b"from-the-cluster" in path.read_bytes()]
+    assert "from-the-cluster" not in first.log()
+
+
+def test_the_pushed_model_answers(shared: Shared, first: Outcome, newsdesk: Callable[..., Any]) -> None:
+    done = newsdesk("predict", "--json", "--workspace", shared.workspace, "the coach and the striker")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)[0]["label"] == "Sports"
+
+
+def test_a_gate_that_says_no_ends_the_run_and_it_is_told(shared: Shared, first: Outcome) -> None:
+    outcome = shared.run("job-2", data=str(shared.root / "data"), epochs=3, calibration_error=0.0)
+    assert outcome.states["modelgate"] == FAILED
+    assert outcome.states["pusher"] == outcome.states["promote"] == SKIPPED
+    assert outcome.states["finish"] == SUCCEEDED, outcome.log()
+    result = shared.result("job-2")
+    assert result["status"] == "rejected"
+    assert "calibration_error" in result["reasons"][0]
+    states = {node["id"]: node["state"] for node in result["nodes"]}
+    assert states["Transform"] == states["Trainer"] == "cached"
+    assert (states["ModelGate"], states["Pusher"]) == ("failed", "skipped")
+    # Asked again, the gate gives the same answer and exit code without judging again.
+    assert [attempt.code for attempt in outcome.of("modelgate")] == [3, 3, 3]
+    run = MlflowClient(shared.tracking).get_run(result["mlflow_run_id"])
+    assert (run.info.status, run.data.tags["node.ModelGate"]) == ("FAILED", "failed")
+    assert run.data.tags["reason"].startswith("ModelGate: ")
