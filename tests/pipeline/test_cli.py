@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 
+from components.aliases import write_aliases
 from components.errors import BadInputError, GateRejectedError
 from pipeline import doctor
 from pipeline.cli import main as entry
@@ -337,7 +338,7 @@ def test_fetch_names_the_mirror_the_cache_and_the_next_command(
 
 @pytest.fixture
 def pushed(empty_directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Three pushed versions in the workspace; returns which was asked and for how many texts at once."""
+    """Three pushed versions in the workspace, of which 10 serves; returns which was asked and for how many texts at once."""
     from serving import models
 
     asked: list[tuple[str, int]] = []
@@ -358,6 +359,7 @@ def pushed(empty_directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple
         directory = workspace.model_base("ag_news") / version
         directory.mkdir(parents=True)
         (directory / "saved_model.pb").touch()
+    write_aliases(workspace.serving, "ag_news", {"champion": 10, "previous": 9})
     return asked
 
 
