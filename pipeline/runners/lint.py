@@ -93,7 +93,8 @@ def _refusals(node: Any, target: Target) -> Iterator[str]:
         yield "module_file builds and installs a package in every step: name the function by its dotted path"
     for channel in node.outputs.values():
         if target == VERTEX and not _vertex_knows(channel.type):
-            yield f"Vertex takes no artifact type {channel.type.TYPE_NAME}: call it newsdesk.NAME, in components.artifacts"
+            name = channel.type.TYPE_NAME
+            yield f"Vertex takes no artifact type {name}: call it {PREFIX}NAME, in components.artifacts"
     for role, found in _classes(node):
         if not _importable(found):
             yield f"its {role} {found.__qualname__} cannot be imported by name in the image: define it in a module"

@@ -45,7 +45,7 @@ def Fine(examples: OutputArtifact[standard_artifacts.Examples]) -> None:
 
 def local_node() -> Any:
     class Local(artifact.Artifact):
-        TYPE_NAME = "Local"
+        TYPE_NAME = "local.Local"
 
     node = Fine()
     node.outputs["examples"].type = Local
@@ -119,6 +119,14 @@ def test_what_only_vertex_cannot_run_is_refused_there(make: Any, node: str, reas
     assert problems(make(), **{"orchestrator.resources": "{}"}) == []
 
 
+def test_vertex_takes_no_artifact_type_that_its_steps_cannot_find() -> None:
+    for name, known in (("Unspaced", False), ("newsdesk.Unknown", False), ("elsewhere.Named", True)):
+        node = Fine()
+        node.outputs["examples"].type = type("Module", (artifact.Artifact,), {"TYPE_NAME": name})
+        found = problems(node, target="vertex", **{"orchestrator.resources": "{}"})
+        assert (f"Fine: Vertex takes no artifact type {name}" in " ".join(map(str, found))) != known
+
+
 def test_vertex_takes_a_resolver_of_the_latest() -> None:
     latest = Resolver(strategy_class=LatestArtifactStrategy, model=Channel(type=standard_artifacts.Model))
     assert problems(latest, target="vertex", **{"orchestrator.resources": "{}"}) == []
@@ -185,6 +193,8 @@ def test_a_secret_is_refused_and_not_repeated(key: str, value: dict[str, str], m
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_the_structure_reads_nothing() -> None:
+def test_the_structure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert "ExampleGen" in [node.id for node in make_structure(make_config("sample")).components]
+    assert list(tmp_path.iterdir()) == []
     assert not Path("/nonexistent").exists()
-    assert next(node.id for node in make_structure(make_config("sample")).components) == "ExampleGen"
