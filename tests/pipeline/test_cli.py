@@ -338,7 +338,7 @@ def test_fetch_names_the_mirror_the_cache_and_the_next_command(
 
 @pytest.fixture
 def pushed(empty_directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Three pushed versions in the workspace, of which 10 serves; returns which was asked, and how many texts at once."""
+    """Three pushed versions in the workspace, of which 10 serves; returns what was asked, how many at once."""
     from serving import models
 
     asked: list[tuple[str, int]] = []
