@@ -16,6 +16,7 @@ from components import features
 from components.comparison import Comparison, Disagreement, Estimate, Metric
 from components.errors import BadInputError, GateRejectedError
 from components.paired import McNemar
+from components.spool import Spool
 from components.tracking import Store, choose_store, start_run
 from pipeline import compare as module
 from pipeline.cli import main as entry
@@ -80,6 +81,7 @@ class World:
     def __init__(self, root: Path):
         self.root = root
         self.store = choose_store({}, root / "mlflow.db", root / "mlartifacts")
+        self.spool = Spool(root / "spool")
         self.models = {
             "good": write_model(root / "good", ".*0[0-4]"),
             "bad": write_model(root / "bad", ".*[0-5][0-3]"),
@@ -97,7 +99,8 @@ class World:
     ) -> str:
         """Tracks a run and returns its MLflow id."""
         left = {"model_uri": str(model), "examples_uri": str(self.examples), "node.Trainer": "ran"} if model else {}
-        with contextlib.suppress(type(error) if error else ()), start_run(self.store, "ag_news", name) as tracked:
+        tracking = start_run(self.store, "ag_news", name, self.spool)
+        with contextlib.suppress(type(error) if error else ()), tracking as tracked:
             tracked.params(params or {"preset": "sample", "transformer.seed": "1"})
             tracked.tags({"model_family": "transformer"} | left | (tags or {}))
             tracked.metrics(TRACKED | COST | (metrics or {}))
@@ -238,7 +241,10 @@ def test_a_rejected_run_is_compared(world: World, compared: Compare) -> None:
 
 
 def test_a_run_that_is_not_finished_is_bad_input(world: World) -> None:
-    with start_run(world.store, "ag_news", "open"), pytest.raises(BadInputError, match="not finished or was killed"):
+    with (
+        start_run(world.store, "ag_news", "open", world.spool),
+        pytest.raises(BadInputError, match="not finished or was killed"),
+    ):
         open_run(world.store, "open")
 
 

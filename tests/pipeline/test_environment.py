@@ -11,6 +11,9 @@ def test_an_empty_environment_gets_every_default() -> None:
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_LOG_UV_FILES": "false",
+        "MLFLOW_UV_AUTO_DETECT": "false",
     }
 
 
@@ -20,6 +23,9 @@ def test_the_user_chooses_all_but_the_keras() -> None:
         "TF_CPP_MIN_LOG_LEVEL": "0",
         "MLFLOW_DISABLE_TELEMETRY": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "true",
+        "MLFLOW_LOG_UV_FILES": "true",
+        "MLFLOW_UV_AUTO_DETECT": "true",
     }
     environment = dict(chosen)
     prepare(environment)
