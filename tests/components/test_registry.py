@@ -394,10 +394,10 @@ def mlflow_uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None
         mlflow.set_registry_uri(uri)
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
     yield use
-    mlflow.set_tracking_uri(before[0])
-    mlflow.set_registry_uri(before[1])
+    # What it answers when asked is never nothing; an empty one is.
+    mlflow.set_tracking_uri("")
+    mlflow.set_registry_uri("")
 
 
 def test_mlflow_answers_with_the_champion(
