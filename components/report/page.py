@@ -184,7 +184,8 @@ def _points(estimate: Estimate) -> str:
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share:+z.1f}".replace("-", _MINUS)
+    shown = f"{100 * share:+z.1f}".replace("-", _MINUS)
+    return "0.0" if shown == "+0.0" else shown  # a sign would be a claim
 
 
 def _duration(seconds: float) -> str:
