@@ -6,6 +6,7 @@ against.
 """
 
 import importlib.util
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -96,11 +97,14 @@ def open_parquet(file: IO[bytes], path: str) -> Any:
     from pyarrow import parquet
 
     try:
-        return parquet.ParquetFile(file)
+        with warnings.catch_warnings():
+            # Newer pyarrow does not run such code, but warns and reads on.
+            warnings.filterwarnings("error", ".*PyExtensionType", RuntimeWarning)
+            return parquet.ParquetFile(file)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from error
-    except RuntimeError as error:
-        if "arrow.py_extension_type" not in str(error):
+    except (RuntimeError, RuntimeWarning) as error:
+        if not any(name in str(error) for name in ("arrow.py_extension_type", "PyExtensionType")):
             raise
         raise BadInputError(f"{path} has a column of a Python extension type, which could run code: drop it") from error
 

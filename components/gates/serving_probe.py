@@ -36,6 +36,8 @@ ABSENT = frozenset(
 """What a server does not have, and this environment may."""
 _STATUS = Path("/proc/self/status")
 _REASON_CHARACTERS = 300
+# Ends the lines with which TensorFlow begins whatever went wrong in a graph; the reason comes behind them.
+_PREAMBLE_END = "<stack traces unavailable>"
 
 
 class Absence(importlib.abc.MetaPathFinder):
@@ -124,7 +126,8 @@ def _answer(call: Callable[[], dict[str, Any]], outputs: Sequence[str], rows: in
 
 
 def _in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:_REASON_CHARACTERS]
+    reason = " ".join(str(error).rpartition(_PREAMBLE_END)[2].split())
+    return f"{type(error).__name__}: {reason}"[:_REASON_CHARACTERS]
 
 
 def _serialize(tf: Any, feature: str, text: bytes) -> bytes:
@@ -149,7 +152,7 @@ def main() -> None:
     try:
         reply = examine(request)
     except Exception as error:
-        # The gate shows the last line of stderr; TensorFlow's errors have many, and the first says what it is.
+        # The gate shows the last line of stderr; TensorFlow's errors have many.
         sys.exit(_in_one_line(error))
     Path(request["reply"]).write_text(json.dumps(reply), encoding="utf-8")
 

@@ -63,7 +63,9 @@ def conclude(uri: str, gate: str, checks: Sequence[Check], numbers: dict[str, An
     with fileio.open(os.path.join(uri, VERDICT_FILE), "w") as file:
         file.write(json.dumps(verdict, indent=1, ensure_ascii=False))
     if reasons:
-        raise GateRejectedError(gate, reasons, {name: _read(os.path.join(uri, name)) for name in fileio.listdir(uri)})
+        paths = {name: os.path.join(uri, name) for name in fileio.listdir(uri)}
+        files = {name: _read(path) for name, path in paths.items() if not fileio.isdir(path)}
+        raise GateRejectedError(gate, reasons, files)
 
 
 def _read(path: str) -> bytes:

@@ -1,5 +1,6 @@
 """``newsdesk compile``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from components.errors import BadInputError
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.runners.lint import Problem
 
 target_option = click.option(
     "--target", type=click.Choice(["kubeflow", "vertex"]), required=True, help="Kubeflow Pipelines or Vertex AI."
@@ -37,13 +39,8 @@ def command(
     output: Path | None,
 ) -> None:
     """Writes the graph as a file for Kubeflow Pipelines or Vertex AI; nothing is sent anywhere."""
-    from pipeline.cli.screen import silence_warnings
-
     config = configure_target(preset, model, settings, image)
-    silence_warnings()
-    from pipeline.runners.compile import compile_for
-
-    text, problems = compile_for(target, config, begin_arguments(preset, settings))  # type: ignore[arg-type]
+    text, problems = compile_quietly(target, config, begin_arguments(preset, settings))
     path = output or Path(f"{target}.yaml")
     try:
         path.write_text(text, encoding="utf-8")
@@ -59,6 +56,17 @@ def configure_target(preset: str, model: str | None, settings: tuple[str, ...], 
     from pipeline.cli.run import configure
 
     return configure(preset, model, (*settings, *([f"orchestrator.image={image}"] if image else [])))
+
+
+def compile_quietly(target: str, config: "Config", preset_arguments: list[str]) -> "tuple[str, list[Problem]]":
+    """Returns what ``compile_for`` does, without what TensorFlow has to say while it is imported."""
+    from pipeline.cli.screen import quiet, silence_warnings
+
+    silence_warnings()
+    with quiet(Path(os.devnull)):
+        from pipeline.runners.compile import compile_for
+
+        return compile_for(target, config, preset_arguments)  # type: ignore[arg-type]
 
 
 def begin_arguments(preset: str, settings: tuple[str, ...]) -> list[str]:

@@ -183,7 +183,8 @@ def _request(
     given = {name: value for name, value in parameters.items() if value is not None}
     config = override(config, settings_of({"model": config.model, **given}))
     cache = cache.expanduser()
-    directory = data_directory(config, Path(data) if data and "://" not in data else data, cache)
+    remote = data if data and "://" in data else None
+    directory = remote or data_directory(config, Path(data) if data else None, cache)
     source = open_data(directory, config.data.spans, config.data.settle_minutes, datetime.now(UTC))
     for line in describe(source):
         click.echo(line)

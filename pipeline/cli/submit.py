@@ -7,6 +7,7 @@ import click
 
 from pipeline.cli.compile import (
     begin_arguments,
+    compile_quietly,
     configure_target,
     image_option,
     model_option,
@@ -40,18 +41,15 @@ def command(
 ) -> None:
     """Compiles the graph and hands it over, once the target can run it."""
     from components.errors import BadInputError
-    from pipeline.cli.screen import silence_warnings
 
     if replace and not scheduled:
         raise BadInputError("--replace is for schedules: add --schedule")
     config = configure_target(preset, model, settings, image)
-    silence_warnings()
-    from pipeline.runners.compile import compile_for
+    text, problems = compile_quietly(target, config, begin_arguments(preset, settings))
     from pipeline.runners.lint import refuse
     from pipeline.runners.submit import read_arguments, submit_kubeflow, submit_vertex
 
     arguments = read_arguments(config, assignments)
-    text, problems = compile_for(target, config, begin_arguments(preset, settings))  # type: ignore[arg-type]
     refuse(problems, target)  # type: ignore[arg-type]
     hand_over = submit_kubeflow if target == "kubeflow" else submit_vertex
     done = hand_over(text, config, arguments, scheduled, replace, os.environ)

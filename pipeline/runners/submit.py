@@ -21,6 +21,7 @@ from pipeline.schedule.cron import Cron
 ENDPOINT, TOKEN_PATH = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_SA_TOKEN_PATH"
 _PROJECTS = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT")
 Arguments = dict[str, str | int | float | bool]
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _YES_NO = {"true": True, "false": False}
 
 
@@ -163,6 +164,7 @@ def submit_vertex(
     if not project:
         raise BadInputError("there is no Google Cloud project: set GOOGLE_CLOUD_PROJECT, or orchestrator.project")
     name = slug(config.name)
+    import google.auth
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
     from google.cloud import aiplatform
@@ -170,7 +172,14 @@ def submit_vertex(
 
     where = f"{project}, {settings.region}"
     with _told("Vertex AI", where, (GoogleAPIError, GoogleAuthError, RequestException)), _file(text) as path:
-        aiplatform.init(project=project, location=settings.region, api_endpoint=settings.endpoint, api_transport="rest")
+        credentials, _ = google.auth.default(scopes=[_SCOPE])
+        aiplatform.init(
+            project=project,
+            location=settings.region,
+            credentials=credentials,
+            api_endpoint=settings.endpoint,
+            api_transport="rest",
+        )
         job = aiplatform.PipelineJob(
             display_name=name,
             template_path=str(path),

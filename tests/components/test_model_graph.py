@@ -160,7 +160,7 @@ def test_an_operation_that_nobody_knows_is_refused(model: Callable[..., Path], p
         function.signature.name = "inner"
         nodes = graph.graph_def.node if place == "graph" else function.node_def
         nodes.add(name="call", op="inner")
-        nodes.add(name="text", op="TFText>FastWordpieceTokenizeWithOffsets")
+        nodes.add(name="text", op="FastWordpieceTokenizeWithOffsets")
         nodes.add(name="own", op="RunNativeCode")
 
     refused(model(add), "uses the operation RunNativeCode, which neither TensorFlow nor tensorflow-text has")
@@ -170,7 +170,7 @@ def test_a_function_and_an_operation_of_tensorflow_text_are_known(model: Callabl
     def add(graph: meta_graph_pb2.MetaGraphDef) -> None:
         graph.graph_def.library.function.add().signature.name = "inner"
         graph.graph_def.node.add(name="call", op="inner")
-        graph.graph_def.node.add(name="text", op="TFText>FastWordpieceTokenizeWithOffsets")
+        graph.graph_def.node.add(name="text", op="FastWordpieceTokenizeWithOffsets")
 
     check_model_graph(model(add))
 

@@ -261,8 +261,7 @@ def test_an_honest_model_passes(sound: Probe, answers: Predictions) -> None:
 @pytest.mark.parametrize(
     ("mutant", "check", "words"),
     [
-        (NamesOthers, "labels", ["'World' with label_id 1, not 'Sports' with 1"]),
-        (NamesLeastLikely, "labels", ["labels are not the class of the largest probability"]),
+        (NamesOthers, "labels", ["'Business' with label_id 3, not 'Sci/Tech' with 3"]),
         (SumsToMore, "probabilities", ["not probabilities that sum to 1"]),
         (SumsAlmost, "probabilities", ["not probabilities that sum to 1"]),
         (IsNegative, "probabilities", ["not probabilities that sum to 1"]),
@@ -299,6 +298,13 @@ def test_a_mutant_is_caught_by_the_check_for_it(
     for word in words:
         assert word in found[check].sentence
     assert len(found[check].rows) <= MOST_ROWS
+
+
+def test_a_label_id_that_is_not_the_likeliest_is_not_as_evaluated_either(tmp_path: Path, answers: Predictions) -> None:
+    found = failed(judge(export(NamesLeastLikely(), tmp_path / "model"), answers))
+    assert list(found) == ["labels", "evaluated"]
+    assert "labels are not the class of the largest probability" in found["labels"].sentence
+    assert "probabilities up to 0 apart" in found["evaluated"].sentence
 
 
 @pytest.mark.parametrize(

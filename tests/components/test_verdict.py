@@ -78,6 +78,7 @@ def test_the_verdict_is_on_disk_before_the_run_stops(tmp_path: Path, monkeypatch
 def test_the_error_carries_what_the_gate_wrote(tmp_path: Path) -> None:
     """The launcher deletes the outputs of a node that raises."""
     (tmp_path / "predictions.npz").write_bytes(b"what the champion answered")
+    (tmp_path / "directory").mkdir()
     with pytest.raises(GateRejectedError) as caught:
         conclude(str(tmp_path), "ModelGate", [BAD])
     assert caught.value.files == {

@@ -778,6 +778,8 @@ def test_a_trouble_is_not_logged_again_for_another(world: World, caplog: pytest.
         world.push(1, name=name)
     repository = world.open()
     repository.poll()
+    caplog.set_level(logging.WARNING, "newsdesk.serving")
+    caplog.clear()
     for name in ("ag_news", "other"):
         (world.serving / name / "1").rename(world.serving.parent / name)
         repository.poll()

@@ -15,15 +15,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import BinaryIO
 
 from components.errors import BadInputError
 
 MOST_BYTES = 4 << 30
 MOST_MEMBERS = 10_000
 TEMPORARY = ".tmp"
-# Long names and pax headers, which the standard library reads whole into memory, and more than they need.
-_EXTENDED = (b"L", b"K", b"x", b"g", b"X")
+# Of one member, with its long names, pax headers and sparse maps; more than they need.
 _MOST_HEADER_BYTES = 16 << 10
 _MOST_NAME_BYTES = 1000
 _MOST_PART_BYTES = 255
@@ -36,7 +35,7 @@ _DAMAGED = (
     zlib.error,
     EOFError,
     NotImplementedError,
-    RuntimeError,  # RecursionError too: headers upon headers
+    RuntimeError,
     ValueError,
 )
 _SAME_PLACE = (FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -108,13 +107,10 @@ def extract_tar(archive: Path, target: Path, check: Check = lambda _: None, name
     with (
         _unpacking(name or archive.name, target, check) as place,
         _plain(archive) as stream,
-        tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as tar,
+        tarfile.open(fileobj=stream, mode="r:") as tar,  # type: ignore[call-overload]
     ):
         total = 0
-        for count, member in enumerate(tar, start=1):
-            # A pax header may have changed the size after ``_Header`` saw it.
-            if member.size < 0:
-                raise tarfile.HeaderError
+        for count, member in enumerate(_members(tar, stream), start=1):
             total += member.size
             _check_limits(members=count, unpacked=total)
             path = place / _place_of(member.name)
@@ -126,24 +122,55 @@ def extract_tar(archive: Path, target: Path, check: Check = lambda _: None, name
             path.parent.mkdir(parents=True, exist_ok=True)
             with tar.extractfile(member) as source, path.open("xb") as out:  # type: ignore[union-attr]
                 shutil.copyfileobj(source, out, _BLOCK)
-        # The library takes a cut or a broken header for the end.
-        stream.seek(tar.offset)
-        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise EOFError
         padding = 0
         while block := stream.read(_BLOCK):  # to gzip's own checksum
             padding += len(block)
             _check_limits(unpacked=padding)
 
 
-class _Header(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        header = super().frombuf(buf, encoding, errors)
+class _Stream:
+    """A file that gives up only so much for headers: the library reads them whole into memory.
+
+    Which of the library's methods see a header differs between its releases; what it reads is all that can be relied
+    on.
+    """
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile):
+        self._file = file
+        self.left: int | None = _MOST_HEADER_BYTES
+        """Bytes that may still be read for the headers of one member; None while its content is copied."""
+
+    def read(self, size: int = -1) -> bytes:
+        if self.left is not None:
+            if size < 0:
+                raise tarfile.ReadError("negative size")
+            self.left -= size
+            if self.left < 0:
+                raise _UnsafeError(f"a header in it has more than {_MOST_HEADER_BYTES:,} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int) -> int:
+        return self._file.seek(offset)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _members(tar: tarfile.TarFile, stream: _Stream) -> Iterator[tarfile.TarInfo]:
+    end = 0
+    for member in tar:
         # A negative size leads some releases of the library backwards, for ever.
-        if header.size < 0 or (header.type in _EXTENDED and header.size > _MOST_HEADER_BYTES):
-            raise _UnsafeError(f"a header in it says it has {header.size:,} bytes")
-        return header
+        if member.size < 0 or tar.offset <= end:
+            raise tarfile.HeaderError
+        end = tar.offset
+        stream.left = None
+        yield member
+        stream.left = _MOST_HEADER_BYTES
+    stream.left = None
+    # The library takes a cut or a broken header for the end, and may have gone on behind it before it saw that.
+    stream.seek(end)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise EOFError
 
 
 @contextmanager
@@ -175,15 +202,15 @@ def _refused(name: str, why: str) -> BadInputError:
 
 
 @contextmanager
-def _plain(archive: Path) -> Iterator[IO[bytes]]:
+def _plain(archive: Path) -> Iterator[_Stream]:
     with archive.open("rb") as raw:
         zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         if zipped:
             with gzip.open(raw) as stream:
-                yield stream  # type: ignore[misc]
+                yield _Stream(stream)
         else:
-            yield raw
+            yield _Stream(raw)
 
 
 def _place_of(name: str) -> PurePosixPath:
