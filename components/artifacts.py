@@ -6,47 +6,47 @@ from tfx.types import artifact
 class IngestReport(artifact.Artifact):
     """``report.json`` with counts per split and class, and ``quarantine.jsonl`` with the malformed rows."""
 
-    TYPE_NAME = "NewsdeskIngestReport"
+    TYPE_NAME = "newsdesk.IngestReport"
 
 
 class Verdict(artifact.Artifact):
     """``verdict.json``: what a gate checked, the numbers it saw and its decision."""
 
-    TYPE_NAME = "NewsdeskVerdict"
+    TYPE_NAME = "newsdesk.Verdict"
 
 
 class DataProfile(artifact.Artifact):
     """``profile.json``: counts of rows, classes, text lengths and words, what later data are held against."""
 
-    TYPE_NAME = "NewsdeskDataProfile"
+    TYPE_NAME = "newsdesk.DataProfile"
 
 
 class Champion(artifact.Artifact):
     """``champion.json`` says which version serves, or that none does; beside it that version's ``model/``, and
     ``profile.json`` and ``predictions.npz`` where its run kept them."""
 
-    TYPE_NAME = "NewsdeskChampion"
+    TYPE_NAME = "newsdesk.Champion"
 
 
 class Answers(artifact.Artifact):
     """``predictions.npz``: what a model answers on the test split."""
 
-    TYPE_NAME = "NewsdeskAnswers"
+    TYPE_NAME = "newsdesk.Answers"
 
 
 class Registration(artifact.Artifact):
     """``registration.json``: the version of MLflow's registry that holds the candidate."""
 
-    TYPE_NAME = "NewsdeskRegistration"
+    TYPE_NAME = "newsdesk.Registration"
 
 
 class ModelCard(artifact.Artifact):
     """``MODEL_CARD.md``, which is pushed with the model."""
 
-    TYPE_NAME = "NewsdeskModelCard"
+    TYPE_NAME = "newsdesk.ModelCard"
 
 
 class Promotion(artifact.Artifact):
     """Says in its properties which alias was pointed at what was pushed."""
 
-    TYPE_NAME = "NewsdeskPromotion"
+    TYPE_NAME = "newsdesk.Promotion"

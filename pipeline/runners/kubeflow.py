@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp import compiler, dsl
+from kfp.dsl import structures
 
 from pipeline.config import Config
 from pipeline.orchestrator import OrchestratorConfig
@@ -92,14 +93,19 @@ def _equip(task: Any, node: str, orchestrator: OrchestratorConfig) -> None:
     resources = orchestrator.of(node)
     memory = f"{round(resources.memory_gib * 1024)}Mi"
     cpu = f"{round(resources.cpu * 1000)}m"
-    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
-    if resources.accelerator:
-        task.set_accelerator_type(resources.accelerator).set_accelerator_limit(resources.accelerators)
+    # The task's own setters look at the whole call stack each time, seconds in all where TFX is loaded.
+    task.container_spec.resources = structures.ResourceSpec(
+        cpu_request=cpu,
+        cpu_limit=cpu,
+        memory_request=memory,
+        memory_limit=memory,
+        accelerator_type=resources.accelerator,
+        accelerator_count=str(resources.accelerators) if resources.accelerator else None,
+    )
+    task.container_spec.env = dict(sorted(orchestrator.environment.items())) or None
     task.set_caching_options(False).set_display_name(node)
     if orchestrator.retries:
         task.set_retry(orchestrator.retries, backoff_duration=f"{orchestrator.backoff_seconds}s", backoff_factor=2.0)
-    for name, value in sorted(orchestrator.environment.items()):
-        task.set_env_variable(name, value)
     kubernetes: dict[str, Any] = {}
     if orchestrator.claim:
         kubernetes["pvcMount"] = [{"mountPath": orchestrator.mount, "constant": orchestrator.claim}]
