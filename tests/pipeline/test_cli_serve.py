@@ -1,6 +1,8 @@
 """``newsdesk serve`` before anything is loaded: what it refuses, and how it is told what to do."""
 
+import logging
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,17 @@ import pytest
 
 from components.errors import BadInputError
 from pipeline.cli import serve
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Gives back what the command sets for good, since it is a process's last: handlers and levels."""
+    before = logging.getLogger().handlers[:]
+    named = {name: logging.getLogger(name).level for name in ("newsdesk", "uvicorn.error")}
+    yield
+    logging.getLogger().handlers[:] = before
+    for name, level in named.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture
