@@ -34,6 +34,8 @@ class Result:
         rate: Requests a second that were due.
         latencies: Seconds from when a request was due to its answer, float64 [N]; NaN without an answer.
         due: When each was due, in seconds from the start, float64 [N].
+        waits: Seconds from when a request was sent to its answer, float64 [N]: what the server alone can be charged
+            with, once more is due than the generator can send.
         statuses: Answers by HTTP status; 0 for none.
         lag: Seconds by which the generator itself was late to send, 99th percentile: above a few milliseconds it is
             the generator, or a server that holds all connections, that is measured.
@@ -44,6 +46,7 @@ class Result:
 
     rate: float
     latencies: np.ndarray
+    waits: np.ndarray
     due: np.ndarray
     statuses: Counter[int]
     lag: float
@@ -133,7 +136,7 @@ class _Generator:
         self.idle: list[_Connection] = []
         self.waiting: deque[int] = deque()
         self.latencies = [float("nan")] * len(due)
-        self.lags: list[float] = []
+        self.sent = [float("nan")] * len(due)
         self.statuses: Counter[int] = Counter()
         self.bodies: Counter[tuple[int, bytes]] = Counter()
         self.retry_after = 0
@@ -164,10 +167,19 @@ class _Generator:
         missing = total - self.done
         if missing:
             self.statuses[0] += missing
-        lag = float(np.percentile(self.lags, 99)) if self.lags else 0.0
+        lags = np.array(self.sent) - due_array
+        lag = float(np.nanpercentile(lags, 99)) if self.done else 0.0
         latencies = np.array(self.latencies)
         return Result(
-            rate, latencies, due_array, self.statuses, lag, max(last - start, 1e-9), self.bodies, self.retry_after
+            rate,
+            latencies,
+            latencies - lags,
+            due_array,
+            self.statuses,
+            lag,
+            max(last - start, 1e-9),
+            self.bodies,
+            self.retry_after,
         )
 
     def _poll(self, wait: float) -> list[tuple[int, int]]:
@@ -184,7 +196,7 @@ class _Generator:
         self.idle.append(connection)
 
     def _send(self, number: int, elapsed: float) -> None:
-        self.lags.append(elapsed - self.due[number])
+        self.sent[number] = elapsed
         request = self.requests[number % len(self.requests)]
         # A connection that the server has closed while it was idle is tried again on a new one, as clients do.
         for _ in range(2):

@@ -97,11 +97,10 @@ def mlflow(store: str, model: str, workers: int = 1) -> Iterator[Side]:
         yield side
 
 
-def bare_loop(version: Path, rows: float, seconds: float, *settings: str) -> float:
+def bare_loop(version: Path, rows: float, seconds: float, session: bool) -> float:
     """Returns the texts a second of a loop over a version in a process of its own, with batches of so many."""
     command = [sys.executable, "-P", str(ROOT / "benchmarks" / "bare_loop.py"), str(version), str(rows), str(seconds)]
-    for setting in settings:
-        command += ["--set", setting]
+    command += ["--session"] if session else []
     done = subprocess.run(
         command,
         check=True,

@@ -1,7 +1,6 @@
 """The server as an ASGI application: predictions by hand, the rest by Starlette."""
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -79,7 +78,7 @@ class App:
             config.max_batch_rows,
             config.max_wait_ms,
             config.max_queue_rows,
-            config.model_threads or os.cpu_count() or 1,
+            config.batches_at_a_time,
             config.request_seconds,
             metrics.ran_batch,
         )

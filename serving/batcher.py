@@ -68,7 +68,7 @@ class Batcher:
         self,
         max_rows: int = 64,
         max_wait_ms: float = 0.0,
-        max_queue_rows: int = 1024,
+        max_queue_rows: int = 512,
         threads: int = 1,
         timeout: float = 5.0,
         ran: Callable[[str, int, float], None] = lambda model, rows, seconds: None,

@@ -1,6 +1,7 @@
 """What a server is made of: one frozen, strictly parsed configuration. Nothing here imports TensorFlow."""
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,12 +34,11 @@ class ServerConfig(BaseModel):
     max_wait_ms: float = Field(
         0.0, ge=0, le=1000, description="how long a batch waits for company while there is traffic"
     )
-    max_queue_rows: int = Field(1024, ge=1, description="texts that may wait for the model")
+    max_queue_rows: int = Field(512, ge=1, description="texts that may wait for the model")
     model_threads: int = Field(
         0, ge=0, le=64, description="batches that run at a time, where they take long; 0 for one per core"
     )
-    intra_op_threads: int = Field(1, ge=0, description="TensorFlow's threads within an op; 0 for one per core")
-    inter_op_threads: int = Field(1, ge=0, description="TensorFlow's threads across ops; 0 for one per core")
+    op_threads: int = Field(1, ge=0, le=64, description="threads within one op of a model; 0 for one per core")
     request_seconds: float = Field(5.0, gt=0, description="until a request that has no answer is refused")
 
     body_bytes: int = Field(1 << 20, ge=1, description="of a request's body")
@@ -55,6 +55,11 @@ class ServerConfig(BaseModel):
         1.0, ge=0, description="between SIGTERM, when readiness ends, and the last connection accepted"
     )
     drain_seconds: float = Field(10.0, gt=0, description="for requests in flight to finish")
+
+    @property
+    def batches_at_a_time(self) -> int:
+        """Model threads, counted."""
+        return self.model_threads or os.cpu_count() or 1
 
     @model_validator(mode="after")
     def _check_queue(self) -> Self:

@@ -10,6 +10,7 @@ from components.aliases import read_aliases
 from components.errors import BadInputError
 from components.model_graph import check_model_graph
 from serving.errors import RequestError
+from serving.graph_session import GraphSession
 from serving.signatures import Signature, read_signatures
 from serving.tensorflow_errors import code_of, message_of
 
@@ -103,8 +104,13 @@ class LoadedModel:
         signatures: By name, as the SavedModel declares them.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, batches: int = 0, op_threads: int = 0):
         """Loads a version; needs only TensorFlow and tensorflow-text.
+
+        Args:
+            directory: Of the version.
+            batches: That run at a time, each on a thread of its own; 0 leaves threads to TensorFlow.
+            op_threads: Threads within one op; 0 leaves that to TensorFlow.
 
         Raises:
             BadInputError: Its graph could reach more than its own files, or it does not answer as a pushed model does.
@@ -113,12 +119,13 @@ class LoadedModel:
         import tensorflow_text  # noqa: F401  registers the ops of text models
 
         check_model_graph(directory)
-        self._tf = tf
+        self._error = tf.errors.OpError
         self.directory = directory
         self.signatures = read_signatures(directory)
         self.classes = _read_classes(directory)
         _check_signatures(directory, self.signatures, len(self.classes))
-        self._loaded = tf.saved_model.load(str(directory))
+        asked = {name: self.signatures[name] for name in INPUTS}
+        self._session = GraphSession(directory, asked, batches, op_threads)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Classifies texts in one batch."""
@@ -146,15 +153,14 @@ class LoadedModel:
         return self._ask(features.EXAMPLES_SIGNATURE, examples)
 
     def _ask(self, signature: str, values: Sequence[bytes]) -> Answers:
-        given = {INPUTS[signature]: self._tf.constant(list(values), self._tf.string)}
         try:
-            found = self._loaded.signatures[signature](**given)
-        except self._tf.errors.OpError as error:
+            found = self._session.run(signature, values)
+        except self._error as error:
             raise RequestError(code_of(error), message_of(error)) from error
         return Answers(
-            [label.decode() for label in found[features.OUTPUT_LABEL].numpy()],
-            found[features.OUTPUT_LABEL_ID].numpy(),
-            found[features.OUTPUT_PROBABILITIES].numpy(),
+            [label.decode() for label in found[features.OUTPUT_LABEL].tolist()],
+            found[features.OUTPUT_LABEL_ID],
+            found[features.OUTPUT_PROBABILITIES],
         )
 
 

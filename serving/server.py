@@ -129,14 +129,11 @@ class Loader:
         if not self._prepared:
             self._prepare()
             self._prepared = True
-        return LoadedModel(directory)
+        return LoadedModel(directory, self._config.batches_at_a_time, self._config.op_threads)
 
     def _prepare(self) -> None:
-        import tensorflow as tf
-        import tensorflow_text  # noqa: F401  so that it is frozen as well
+        import tensorflow_text  # noqa: F401  and with it TensorFlow
 
-        tf.config.threading.set_intra_op_parallelism_threads(self._config.intra_op_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(self._config.inter_op_threads)
         # TensorFlow is a million objects that stay: a collection need not look at them, which takes a third of a
         # second for which nothing else runs. Before the first model, which must be let go of one day.
         gc.collect()

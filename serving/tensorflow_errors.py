@@ -8,7 +8,7 @@ _MOST_CHARACTERS = 500
 _CODES = {code.value[0]: code for code in Code}
 _NODE = re.compile(r"\[?\[?\{\{.*?\}\}\]?\]?|\[Op:\w+\]")
 # Where it happened, before what happened; a SavedModel does not know the lines of its source.
-_WHERE = re.compile(r"Graph execution error:.*<stack traces unavailable>", re.DOTALL)
+_WHERE = re.compile(r"Graph execution error:(?:.*<stack traces unavailable>)?", re.DOTALL)
 
 
 def code_of(error: Exception) -> Code:

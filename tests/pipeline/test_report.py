@@ -58,7 +58,7 @@ class World:
             config=make_config("sample"),
             source=Source(data, "train.csv", "test.csv", CLASSES, "d1935t"),
             workspace=self.workspace,
-            tracking=Store("https://someone:secret@mlflow.example", None),
+            tracking=Store("https://someone:hunter2@mlflow.example", None),
         )
         self.answers = run_facts.make_answers(400)
         self.nodes = {name: self._ran(name, number) for number, name in enumerate(ORDER, 1)}
@@ -289,7 +289,7 @@ def test_what_a_finished_node_left_may_not_be_missing(world: World, node: str, o
 def test_no_password_is_kept(world: World) -> None:
     facts = world.collect()
     assert facts.tracking == "https://mlflow.example"
-    assert "secret" not in facts.to_json()
+    assert "hunter2" not in facts.to_json()
     world.request.tracking = Store("sqlite:////a/b@c.db", None)
     assert world.collect().tracking == "sqlite:////a/b@c.db"
 

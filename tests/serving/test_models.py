@@ -319,7 +319,7 @@ def test_a_real_version_takes_over_and_the_old_one_s_weights_are_freed(served: S
     try:
         with served.repository.use("ag_news") as version:
             before = version.loaded.answer([b"goal coach"]).probabilities
-            traces = [weakref.ref(version.loaded), weakref.ref(version.loaded._loaded.weights)]
+            traces = [weakref.ref(version.loaded), weakref.ref(version.loaded._session._session)]
             save(Tiny(seed=1), served.base / "2")
             served.repository.poll()
             np.testing.assert_array_equal(version.loaded.answer([b"goal coach"]).probabilities, before)
