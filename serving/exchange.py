@@ -38,10 +38,12 @@ class Exchange:
         held: What keeps that version in memory.
         job: Its place in the queue.
         render: Makes the body of the reply.
+        headers: Of a reply with predictions.
     """
 
     __slots__ = (
         "authorization",
+        "headers",
         "held",
         "host",
         "job",
@@ -77,6 +79,7 @@ class Exchange:
         self.series: Series | None = None
         self.held: AbstractContextManager[Any] | None = None
         self.job: Job | None = None
+        self.headers: Headers = []
 
 
 def read_request_id(given: bytes | None) -> str:

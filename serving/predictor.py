@@ -1,21 +1,24 @@
 """The way of a request for predictions: admitted, addressed, parsed, queued, answered, counted and logged."""
 
 import hashlib
+import json
 import logging
 import math
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 from components import features
 from serving.access_log import AccessLog
 from serving.batcher import Batcher
+from serving.class_names import CLASSES_HEADER
 from serving.config import ServerConfig
 from serving.errors import Code, RequestError
-from serving.exchange import Exchange
+from serving.exchange import Exchange, Headers
 from serving.limits import Gate
 from serving.metrics import Metrics
 from serving.model_inputs import Limits
-from serving.models import INPUTS, Answers
+from serving.models import INPUTS, Answers, Model
 from serving.protocol import Target, parse_predict, parse_target, refuse_examples, render_error, render_predictions
 from serving.protocol_v2 import parse_infer, render_infer
 
@@ -53,6 +56,7 @@ class Predictor:
         self._repository, self._gate, self._batcher = repository, gate, batcher
         self._metrics, self._log = metrics, log
         self._share = round(config.canary_share * 2**32)
+        self._classes: weakref.WeakKeyDictionary[Model, Headers] = weakref.WeakKeyDictionary()
 
     def predict(self, exchange: Exchange, body: bytes) -> None:
         """Takes a whole ``:predict``, ``:classify`` or ``:regress``; what is sent is sent when it is there."""
@@ -133,7 +137,16 @@ class Predictor:
         if label is None and target.version is None and _CHAMPION in version.labels:
             label = _CHAMPION
         exchange.series = self._metrics.series(version.model, version.number, label or "")
+        exchange.headers = self._name_classes(version.loaded)
         return version
+
+    def _name_classes(self, model: Model) -> Headers:
+        """Returns the header that names the columns of ``probabilities``, which TensorFlow Serving's replies do not."""
+        headers = self._classes.get(model)
+        if headers is None:
+            headers = [(CLASSES_HEADER.encode(), json.dumps(model.classes).encode())]
+            self._classes[model] = headers
+        return headers
 
     def _is_canary(self, request_id: str) -> bool:
         # By the id, so that a client that tries again meets the same version.
@@ -155,7 +168,7 @@ class Predictor:
         assert exchange.series
         exchange.series.predict(answers.labels)
         self._end(exchange, Code.OK)
-        exchange.reply(200, body, ())
+        exchange.reply(200, body, exchange.headers)
 
     def _fail(self, exchange: Exchange) -> None:
         _LOGGER.exception("request %s failed", exchange.request_id)

@@ -183,6 +183,14 @@ def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server: Running) ->
         assert read_answer(client).status == 200
 
 
+def test_a_reply_names_the_columns_of_its_probabilities(server: Running) -> None:
+    named = json.loads(server.predict("a").headers["newsdesk-classes"])
+    answer = server.predict("a").json["predictions"][0]
+    assert named[answer["label_id"]] == answer["label"]
+    assert len(named) == len(answer["probabilities"])
+    assert "newsdesk-classes" not in server.ask("GET", "/v1/models/ag_news").headers
+
+
 def test_request_ids_are_repeated_or_made(server: Running) -> None:
     assert server.predict("a", x_request_id="abc-1.2:3_4").headers["x-request-id"] == "abc-1.2:3_4"
     made = {server.predict("a").headers["x-request-id"] for _ in range(3)}
