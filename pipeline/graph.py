@@ -27,20 +27,12 @@ from components.promote import Promote
 from components.push import Pusher, removed_versions
 from components.register import Register
 from components.schema import ImportSchema, load_schema
+from pipeline.beam_options import IN_MEMORY
 from pipeline.config import Config
 from pipeline.evaluation import make_eval_config
 from pipeline.families import FAMILIES, Prepared
 from pipeline.source_digest import project_digest, source_digest
 from pipeline.workspace import Workspace
-
-# The short name is missing from older Beam releases, and Beam 2.68 and later try to download another runner
-# first. TFX ships a package of itself with every step unless a container image is named; in memory it is not used.
-BEAM_IN_MEMORY = (
-    "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",
-    "--direct_running_mode=in_memory",
-    "--direct_num_workers=1",
-    "--sdk_container_image=in-memory",
-)
 
 
 @dataclass(frozen=True)
@@ -248,7 +240,7 @@ def create_pipeline(
             promote,
         ],
         enable_cache=enable_cache,
-        beam_pipeline_args=list(BEAM_IN_MEMORY),
+        beam_pipeline_args=list(IN_MEMORY),
     )
 
 

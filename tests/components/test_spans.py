@@ -343,15 +343,13 @@ def read_node(source: Source, root: Path) -> dict[str, Any]:
     from components import features
     from components.artifacts import IngestReport
     from components.example_gen.component import ExampleGen, Executor
-    from pipeline.graph import BEAM_IN_MEMORY
+    from pipeline.beam_options import IN_MEMORY
 
     node = ExampleGen(source, 0.5, 0.25, str(root / "quarantine"), "code")
     examples, report = standard_artifacts.Examples(), IngestReport()
     examples.uri, report.uri = str(root / "examples"), str(root / "report")
     Path(report.uri).mkdir(parents=True)
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=list(BEAM_IN_MEMORY), pipeline_run_id="run-7"
-    )
+    context = base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=list(IN_MEMORY), pipeline_run_id="run-7")
     Executor(context).Do({}, {"examples": [examples], "report": [report]}, node.exec_properties)
     texts: dict[str, list[str]] = {}
     for split in features.SPLITS:

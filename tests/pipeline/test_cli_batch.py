@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from components.manifest import hash_files, make_manifest
-from pipeline import graph
 from pipeline.beam_options import IN_MEMORY
 from pipeline.cli import batch as module
 from pipeline.cli import main as entry
@@ -186,10 +185,6 @@ def test_a_runner_gets_its_options_and_no_others(
     monkeypatch.setattr(batch, "classify", classify)
     assert newsdesk("batch", "in.csv", "out.csv", *options)[0] == 0
     assert asked["options"] == expected
-
-
-def test_a_run_in_this_process_is_the_pipelines() -> None:
-    assert graph.BEAM_IN_MEMORY == IN_MEMORY
 
 
 def test_the_formats_are_those_of_the_files() -> None:
