@@ -26,8 +26,8 @@ from serving.repository import Repository
 _LOGGER = logging.getLogger("newsdesk.serving")
 _BACKLOG = 2048
 _LOOK_SECONDS = 0.5
-# How long a thread may keep Python from another that asks for it: while a model is loaded, which is a second of Python,
-# a request changes threads some six times. Python's own 5 ms would make that 30.
+# How long a thread may keep Python from another that asks for it. A request changes threads some six times: beside a
+# thread that is at work in Python, such as one that loads a model, Python's own 5 ms would make that 30.
 _SWITCH_SECONDS = 0.0005
 
 

@@ -161,6 +161,18 @@ def test_a_thousand_requests_in_one_packet_are_answered(server: Running) -> None
         assert [read_answer(client, buffer).status for _ in range(1000)] == [404] * 1000
 
 
+def test_a_thousand_requests_behind_one_that_waits_are_answered() -> None:
+    model = FakeModel()
+    with running_server(FakeRepository({1: model})) as server, server.connect() as client:
+        model.gate.clear()
+        refused = request("POST", "/v1/models/sport:predict", b'{"instances":["a"]}')
+        client.sendall(request("POST", PREDICT, b'{"instances":["a"]}') + refused * 999)
+        wait_until(model.asked.is_set)
+        model.gate.set()
+        buffer = bytearray()
+        assert [read_answer(client, buffer).status for _ in range(1000)] == [200] + [404] * 999
+
+
 def test_a_body_may_come_in_pieces_and_chunks(server: Running) -> None:
     with server.connect() as client:
         whole = request("POST", PREDICT, b'{"instances": ["abc"]}')
@@ -203,19 +215,36 @@ def test_request_ids_are_repeated_or_made(server: Running) -> None:
 def test_the_model_is_let_go_of_however_a_request_ends() -> None:
     model = FakeModel()
     repository = FakeRepository({1: model})
-    with running_server(repository, request_seconds=0.2) as server:
-        server.predict("a")
-        server.predict("bad")
-        server.ask("POST", PREDICT, b"{")
+    with running_server(repository, request_seconds=0.2) as server, server.connect() as client:
+        for body in (b'{"instances": ["a"]}', b'{"instances": ["bad"]}', b'{"instances": ["broken"]}', b"{"):
+            client.sendall(request("POST", PREDICT, body))
+            read_answer(client)
+            # The connection, and with it the request, is still there.
+            assert repository.in_use == 0
         model.gate.clear()
-        assert server.predict("late").status == 504
-        client = server.connect()
-        client.sendall(request("POST", PREDICT, b'{"instances": ["gone"]}'))
-        wait_until(lambda: repository.in_use == 1)
-        client.close()
-        wait_until(lambda: repository.in_use == 0)
+        client.sendall(request("POST", PREDICT, b'{"instances": ["late"]}'))
+        assert read_answer(client).status == 504
+        assert repository.in_use == 0
         model.gate.set()
-        assert server.predict("a").status == 200
+
+
+def test_a_client_that_goes_leaves_nothing_to_do() -> None:
+    model = FakeModel()
+    repository = FakeRepository({1: model})
+    with running_server(repository, request_seconds=60) as server:
+        model.gate.clear()
+        first, gone = server.connect(), server.connect()
+        first.sendall(request("POST", PREDICT, b'{"instances": ["first"]}'))
+        wait_until(model.asked.is_set)
+        gone.sendall(request("POST", PREDICT, b'{"instances": ["gone"]}'))
+        wait_until(lambda: repository.in_use == 2)
+        gone.close()
+        wait_until(lambda: repository.in_use == 1)
+        model.gate.set()
+        assert read_answer(first).status == 200
+        first.close()
+        assert server.predict("next").status == 200
+        assert model.batches == [[b"first"], [b"next"]]
 
 
 def test_what_fails_inside_says_no_more_than_that() -> None:

@@ -228,6 +228,31 @@ def test_an_abandoned_request_is_not_computed() -> None:
     run(test)
 
 
+def test_a_request_that_is_abandoned_when_it_is_planned_is_not_computed() -> None:
+    async def test() -> None:
+        model = FakeModel()
+        version = version_of(model)
+        async with running(max_rows=1) as batcher:
+            first = await busy(batcher, version, model)
+            second = FakeModel()
+            tasks = [
+                asyncio.create_task(batcher.submit(each, SIGNATURE, [text]))
+                for each, text in ((version_of(second), b"a"), (version, b"gone"), (version, b"stays"))
+            ]
+            await asyncio.sleep(0.02)
+            second.gate.clear()
+            model.gate.set()
+            while not second.asked.is_set():
+                await asyncio.sleep(0.001)
+            tasks[1].cancel()
+            await asyncio.sleep(0.02)
+            second.gate.set()
+            await asyncio.gather(first, tasks[0], tasks[2])
+            assert model.batches == [[b"first"], [b"stays"]]
+
+    run(test)
+
+
 def test_company_is_waited_for_only_where_there_is_traffic() -> None:
     async def test() -> None:
         model = FakeModel()

@@ -1,5 +1,6 @@
 """A SavedModel in a session: answers, threads, and what it keeps."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,6 +56,18 @@ def test_many_threads_get_their_own_answers(version: Path, batches: int) -> None
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(ask, range(200)))
+
+
+def test_threads_that_ask_at_a_time_have_a_pool_each(session: GraphSession) -> None:
+    both = threading.Barrier(2)
+
+    def ask(_: int) -> int:
+        both.wait(10)
+        session.run("serving_default", [b"x"])
+        return session._thread.options.inter_op_thread_pool
+
+    with ThreadPoolExecutor(2) as threads:
+        assert set(threads.map(ask, range(2))) == {0, 1}
 
 
 def test_two_sessions_are_apart(version: Path, tmp_path: Path) -> None:
