@@ -12,9 +12,11 @@ from tiny_bert import VOCABULARY, make_learned_tensors, write_checkpoint, write_
 
 pytestmark = pytest.mark.e2e
 
-AHEAD = {"ExampleGen", "ImportSchema", "StatisticsGen", "ExampleValidator", "DataGate"}
-BEHIND = {"Trainer", "Evaluator", "ModelGate", "Pusher"}
-NODES = AHEAD | {"Transform"} | BEHIND
+AHEAD = {"ExampleGen", "ImportSchema", "StatisticsGen", "ExampleValidator"}
+BEHIND = {"Trainer", "Answers", "Evaluator"}
+# Their answers depend on what the registry holds, which every push changes: tests/end_to_end/test_cache.py.
+JUDGES = {"Champion", "DataGate", "Register", "ModelGate", "ServingGate", "Card", "Pusher", "Promote"}
+NODES = AHEAD | {"Transform"} | BEHIND | JUDGES
 TINY_BERT = {
     "bert.train": "top",
     "bert.top_layers": "2",
@@ -127,7 +129,7 @@ def test_predict_answers(world: World, newsdesk: Any) -> None:
 def test_a_second_run_is_answered_from_the_cache(world: World) -> None:
     before = tree(world.root / "cache")
     again = world.run()
-    assert ran(again) == set()
+    assert ran(again) <= JUDGES
     assert again.result["model_version"] == "1"
     assert again.result["metrics"] == world.first.result["metrics"]
     assert tree(world.root / "cache") == before
@@ -144,7 +146,7 @@ def test_a_second_run_is_answered_from_the_cache(world: World) -> None:
     ids=["training", "texts"],
 )
 def test_a_setting_reruns_what_it_concerns(world: World, settings: dict[str, str], expected: set[str]) -> None:
-    assert ran(world.run(**settings)) == expected
+    assert ran(world.run(**settings)) - JUDGES == expected
 
 
 def test_other_weights_leave_the_texts_alone(world: World) -> None:
@@ -153,7 +155,7 @@ def test_other_weights_leave_the_texts_alone(world: World) -> None:
         again = world.run()
     finally:
         write_checkpoint(world.encoder, tensors=make_learned_tensors())
-    assert ran(again) == BEHIND
+    assert ran(again) - JUDGES == BEHIND
 
 
 @pytest.mark.parametrize(
