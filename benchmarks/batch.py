@@ -22,7 +22,7 @@ from statistics import median
 # A model is computed shard by shard; what a shard takes is what is left once everything is loaded.
 _TIMED = """
 import atexit, json, os, sys, time
-from serving import batch
+from serving.batch import classify as batch
 classify_shard, spent = batch.classify_shard, [0.0, 0]
 def timed(shard, job, model):
     started = time.perf_counter()

@@ -14,8 +14,8 @@ from components.errors import BadInputError
 from pipeline.cli.options import json_option, workspace_option
 
 if TYPE_CHECKING:
-    from serving.batch import Summary
-    from serving.batch_output import Output
+    from serving.batch.classify import Summary
+    from serving.batch.output import Output
 
 _FORMATS = ("csv", "jsonl", "parquet")
 
@@ -92,10 +92,10 @@ def command(
         quiet(Path(os.devnull)) if runner is None else nullcontext((sys.stdout, sys.stderr)) as (_, err),
         Progress(err) as progress,
     ):
-        from serving.batch import classify
-        from serving.batch_files import find_files, format_of
-        from serving.batch_output import choose_output
-        from serving.batch_quarantine import plan_with_quarantine
+        from serving.batch.classify import classify
+        from serving.batch.files import find_files, format_of
+        from serving.batch.output import choose_output
+        from serving.batch.quarantine import plan_with_quarantine
 
         files = find_files(_absolute(input_))
         place = choose_output(_absolute(output), str(format_of(files[0])), target)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.e2e
 
 KILLED_AFTER_TWO_SHARDS = """
 import os, signal
-from serving.batch_output import Output
+from serving.batch.output import Output
 mark, marked = Output.mark, []
 def mark_and_die(self, number, count, values):
     mark(self, number, count, values)

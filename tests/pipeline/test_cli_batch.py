@@ -14,7 +14,7 @@ from components.manifest import hash_files, make_manifest
 from pipeline.beam_options import IN_MEMORY
 from pipeline.cli import batch as module
 from pipeline.cli import main as entry
-from serving import batch
+from serving.batch import classify as batch
 from serving.models import Answers
 
 Newsdesk = Callable[..., tuple[object, str, str]]
@@ -188,6 +188,6 @@ def test_a_runner_gets_its_options_and_no_others(
 
 
 def test_the_formats_are_those_of_the_files() -> None:
-    from serving.batch_files import FORMATS
+    from serving.batch.files import FORMATS
 
     assert module._FORMATS == FORMATS

@@ -26,12 +26,12 @@ from components.errors import BadInputError
 from components.example_gen import reader
 from components.manifest import hash_files, make_manifest
 from pipeline.beam_options import IN_MEMORY
-from serving import batch
-from serving.batch_csv import inspect_csv, read_csv
-from serving.batch_files import find_files
-from serving.batch_output import Output, choose_output
-from serving.batch_quarantine import plan_with_quarantine
-from serving.batch_rows import Layout, Malformed, Place, Row
+from serving.batch import classify as batch
+from serving.batch.csv import inspect_csv, read_csv
+from serving.batch.files import find_files
+from serving.batch.output import Output, choose_output
+from serving.batch.quarantine import plan_with_quarantine
+from serving.batch.rows import Layout, Malformed, Place, Row
 from serving.models import Answers
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
@@ -379,7 +379,7 @@ def test_code_in_parquet_is_not_run(tmp_path: Path, classify: Classify) -> None:
     else:
         classify("in.parquet", "out.parquet")
     # Beam, which guards against it too, is not in this process.
-    code = "import sys; from serving.batch_parquet import open_parquet; open_parquet(sys.argv[1], '')"
+    code = "import sys; from serving.batch.parquet import open_parquet; open_parquet(sys.argv[1], '')"
     subprocess.run([sys.executable, "-c", code, tmp_path / "in.parquet"], check=False, capture_output=True, timeout=60)
     assert not canary.exists()
 

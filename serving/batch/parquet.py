@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from components.errors import BadInputError
-from serving.batch_rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 _ROWS = 1024
 

@@ -19,11 +19,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
 from components.manifest import read_manifest, verify
-from serving.batch_files import open_input, replaced, size_of
-from serving.batch_output import Output
-from serving.batch_plan import Plan, Shard, key_of, read_rows
-from serving.batch_rows import Layout, Row
-from serving.batch_write import make_writer
+from serving.batch.files import open_input, replaced, size_of
+from serving.batch.output import Output
+from serving.batch.plan import Plan, Shard, key_of, read_rows
+from serving.batch.rows import Layout, Row
+from serving.batch.write import make_writer
 from serving.models import LoadedModel, Model
 
 logger = logging.getLogger("newsdesk")

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from components.errors import BadInputError
-from serving.batch_files import read_line
-from serving.batch_rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from serving.batch.files import read_line
+from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 _INT64 = 1 << 63
 

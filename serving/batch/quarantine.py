@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from tempfile import SpooledTemporaryFile
 
 from components.errors import BadInputError
-from serving.batch_files import copy, make_directory, remove, replaced
-from serving.batch_output import Output
-from serving.batch_plan import Plan, make_plan
-from serving.batch_rows import Malformed
+from serving.batch.files import copy, make_directory, remove, replaced
+from serving.batch.output import Output
+from serving.batch.plan import Plan, make_plan
+from serving.batch.rows import Malformed
 
 _IN_MEMORY_BYTES = 1 << 20
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from components.errors import BadInputError
-from serving.batch_files import read_line
-from serving.batch_rows import DESCRIPTION, TITLE, Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from serving.batch.files import read_line
+from serving.batch.rows import DESCRIPTION, TITLE, Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 AG_NEWS_COLUMNS = ("class_index", TITLE, DESCRIPTION)
 """What the columns of a file in the AG News layout are called in the output."""

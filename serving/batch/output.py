@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from components.errors import BadInputError
-from serving.batch_files import (
+from serving.batch.files import (
     CSV,
     FORMATS,
     SUFFIXES,
@@ -25,8 +25,8 @@ from serving.batch_files import (
     replaced,
     size_of,
 )
-from serving.batch_rows import Layout
-from serving.batch_write import header_of, join_parts
+from serving.batch.rows import Layout
+from serving.batch.write import header_of, join_parts
 
 _PATTERN = "*?["
 

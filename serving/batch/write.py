@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import orjson
 
 from components.errors import BadInputError
-from serving.batch_files import CSV, JSON_LINES, PARQUET, copy, open_input
-from serving.batch_rows import Layout, Row
+from serving.batch.files import CSV, JSON_LINES, PARQUET, copy, open_input
+from serving.batch.rows import Layout, Row
 
 if TYPE_CHECKING:
     from serving.models import Answers

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import IO
 
 from components.errors import BadInputError
-from serving.batch_csv import inspect_csv, read_csv
-from serving.batch_files import CSV, JSON_LINES, PARQUET, digest_file, format_of, open_input
-from serving.batch_jsonl import inspect_jsonl, note_kinds, read_jsonl
-from serving.batch_parquet import inspect_parquet, read_parquet
-from serving.batch_rows import Layout, Malformed, Place, Row
-from serving.batch_write import check_conversion
+from serving.batch.csv import inspect_csv, read_csv
+from serving.batch.files import CSV, JSON_LINES, PARQUET, digest_file, format_of, open_input
+from serving.batch.jsonl import inspect_jsonl, note_kinds, read_jsonl
+from serving.batch.parquet import inspect_parquet, read_parquet
+from serving.batch.rows import Layout, Malformed, Place, Row
+from serving.batch.write import check_conversion
 
 
 @dataclass(frozen=True)
