@@ -52,6 +52,7 @@ setup(
         "pyyaml>=6.0",
         "rich>=13.9",
         "safetensors>=0.5",
+        "scikit-learn>=1.4",
         "scipy>=1.12",
         "setuptools>=78.1.1,<81",
         "sqlalchemy>=2.0",

@@ -34,6 +34,12 @@ class Answers(artifact.Artifact):
     TYPE_NAME = "newsdesk.Answers"
 
 
+class Baseline(artifact.Artifact):
+    """``baseline.json``: how good a linear model is on the test split; ``label_ids.npy``: its answers to it."""
+
+    TYPE_NAME = "newsdesk.Baseline"
+
+
 class Registration(artifact.Artifact):
     """``registration.json``: the version of MLflow's registry that holds the candidate."""
 

@@ -7,13 +7,20 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.artifacts import Answers, IngestReport, ModelCard, Registration, Verdict
+from components.artifacts import Answers, Baseline, IngestReport, ModelCard, Registration, Verdict
 from components.champion import PREDICTIONS_FILE
 from components.predictions import load
 from components.register import read_registration
 from components.report.facts import ModelFacts
 from components.report.model_card import CARD_FILE, render_model_card
-from components.report.reading import installed_versions, read_data, read_evaluation, read_gate, read_training
+from components.report.reading import (
+    installed_versions,
+    read_baseline,
+    read_data,
+    read_evaluation,
+    read_gate,
+    read_training,
+)
 
 
 @component
@@ -22,6 +29,7 @@ def Card(
     model_run: InputArtifact[standard_artifacts.ModelRun],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     answers: InputArtifact[Answers],
+    baseline: InputArtifact[Baseline],
     registration: InputArtifact[Registration],
     data_verdict: InputArtifact[Verdict],
     model_verdict: InputArtifact[Verdict],
@@ -52,6 +60,7 @@ def Card(
         data=read_data(Path(ingest.uri), Path(data["directory"]), data["test"], data["digest"], gates),
         evaluation=read_evaluation(Path(evaluation.uri), classes, json.loads(floors), predictions),
         training=read_training(Path(model_run.uri)),
+        baseline=read_baseline(Path(baseline.uri), classes, predictions),
         gates=gates,
         versions=installed_versions(code_version),
         mlflow_run_id=registered.mlflow_run_id,

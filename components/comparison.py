@@ -101,10 +101,9 @@ def compare_answers(
     right_a, right_b = a.label_ids == a.labels, b.label_ids == b.labels
     only_a, only_b = right_a & ~right_b, right_b & ~right_a
     test = mcnemar(int(only_a.sum()), int(only_b.sum()))
-    gain = paired_difference_interval(test.b, test.c, n, confidence)
     better = NEITHER if test.mid_p >= 1 - confidence else B if test.c > test.b else A
     shares = [_estimate(right.mean(), wilson_interval(int(right.sum()), n, confidence)) for right in (right_a, right_b)]
-    accuracy = Metric(shares[0], shares[1], _estimate((test.c - test.b) / n, gain))
+    accuracy = Metric(shares[0], shares[1], accuracy_gain(right_a, right_b, confidence))
     return Comparison(
         better=better,
         verdict=_verdict(better, accuracy.difference, test, n),
@@ -119,6 +118,17 @@ def compare_answers(
         only_a_right=_disagreements(a, b, classes, only_a, b, most_rows),
         only_b_right=_disagreements(a, b, classes, only_b, a, most_rows),
     )
+
+
+def accuracy_gain(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """Returns B's accuracy less A's, with its interval.
+
+    Args:
+        right_a, right_b: Whether each got a row right, bool [N] each, on the same rows.
+        confidence: Of the interval.
+    """
+    only_a, only_b, n = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
+    return _estimate((only_b - only_a) / n, paired_difference_interval(only_a, only_b, n, confidence))
 
 
 def align(answers: Predictions, like: Predictions) -> Predictions:

@@ -44,6 +44,12 @@ class TextConfig(_Section):
     max_tokens: int = Field(128, ge=1, description="tokens kept per text")
 
 
+class BaselineConfig(_Section):
+    """The linear model that the candidate is shown beside."""
+
+    rows: int = Field(200_000, ge=1, description="of train to fit it on at most, evenly spread")
+
+
 class Floors(_Section):
     """What a model must reach on the test split to be pushed."""
 
@@ -71,6 +77,7 @@ class Config(_Section):
     text: TextConfig = TextConfig()
     transformer: TransformerConfig = TransformerConfig()
     bert: BertConfig = BertConfig()
+    baseline: BaselineConfig = BaselineConfig()
     floors: Floors
     data_gate: DataGateConfig = DataGateConfig()
     model_gate: ModelGateConfig = ModelGateConfig()

@@ -16,6 +16,7 @@ from tfx.proto import trainer_pb2, transform_pb2
 
 from components import features
 from components.answers import Answers
+from components.baseline import Baseline
 from components.card import Card
 from components.champion import Champion
 from components.example_gen.component import ExampleGen
@@ -105,6 +106,14 @@ def create_pipeline(
         settings=config.data_gate.model_dump_json(),
         code_digest=source_digest("components.gates.data"),
     ).with_id("DataGate")
+    # What a linear model does with the same rows, for whoever asks what depth buys.
+    baseline = Baseline(
+        examples=examples,
+        classes=len(source.classes),
+        most_rows=config.baseline.rows,
+        code_digest=source_digest("components.baseline"),
+    ).with_id("Baseline")
+    baseline.add_upstream_node(data_gate)
     # Text to token ids; the graph it writes is part of the exported model. It never sees the test split.
     transform = Transform(
         examples=examples,
@@ -154,6 +163,7 @@ def create_pipeline(
         evaluation=evaluator.outputs["evaluation"],
         blessing=evaluator.outputs["blessing"],
         answers=answers.outputs["answers"],
+        baseline=baseline.outputs["baseline"],
         champion=champion.outputs["champion"],
         examples=examples,
         classes=json.dumps(source.classes),
@@ -175,6 +185,7 @@ def create_pipeline(
         model_run=trainer.outputs["model_run"],
         evaluation=evaluator.outputs["evaluation"],
         answers=answers.outputs["answers"],
+        baseline=baseline.outputs["baseline"],
         registration=register.outputs["registration"],
         data_verdict=data_gate.outputs["verdict"],
         model_verdict=model_gate.outputs["verdict"],
@@ -228,6 +239,7 @@ def create_pipeline(
             validator,
             champion,
             data_gate,
+            baseline,
             transform,
             trainer,
             evaluator,

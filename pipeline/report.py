@@ -54,6 +54,7 @@ def collect(result: "RunResult", nodes: Sequence[NodeRun], request: "Request", n
     directory = left.of("Answers", "answers")
     answers = load(directory / _PREDICTIONS_FILE) if directory else None
     history = left.of("Trainer", "model_run")
+    baseline = left.of("Baseline", "baseline")
     return RunFacts(
         run_id=result.run_id,
         mlflow_run_id=result.mlflow_run_id,
@@ -77,6 +78,7 @@ def collect(result: "RunResult", nodes: Sequence[NodeRun], request: "Request", n
         evaluation=_evaluation(left, request, answers),
         mistakes=None if answers is None else mistakes(answers, source.classes),
         champion=_champion(left, gates, request, answers),
+        baseline=reading.read_baseline(baseline, source.classes, answers) if baseline else None,
         training=reading.read_training(history) if history else None,
         data=_data(left, gates, request, result.run_id),
         settings={key: reading.clean(str(value)) for key, value in flatten(config).items()},

@@ -15,6 +15,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.utils import path_utils
 
 from components import features
+from components.baseline import read_baseline
 from components.champion import read_champion
 from components.errors import BadInputError, GateRejectedError
 from components.evaluation_result import read_slices
@@ -51,6 +52,7 @@ class RunResult:
     model_version: str | None = None
     model_dir: str | None = None
     metrics: dict[str, float] | None = None
+    baseline: dict[str, float] | None = None
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     report: str | None = None
@@ -220,6 +222,10 @@ def track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: R
         overall = slices[0]
         tracked.confusion_matrix(overall.arrays["confusion_matrix"], classes)
         result.metrics = dict(overall.scalars)
+    if node := finished.get("Baseline"):
+        record, _ = read_baseline(_path(node, "baseline"))
+        result.baseline = {"accuracy": record.accuracy, "macro_f1": record.macro_f1}
+        tracked.metrics({f"baseline/{name}": value for name, value in result.baseline.items()})
     if node := finished.get("Pusher"):
         properties = node.outputs["pushed_model"].custom_properties
         result.model_version = properties["pushed_version"].string_value

@@ -10,9 +10,10 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components import features
-from components.artifacts import Answers, Champion, Verdict
+from components.artifacts import Answers, Baseline, Champion, Verdict
+from components.baseline import BaselineRecord, read_baseline
 from components.champion import MODEL_DIR, PREDICTIONS_FILE, ChampionRecord, read_champion
-from components.comparison import Comparison, align, compare_answers
+from components.comparison import Comparison, Estimate, accuracy_gain, align, compare_answers
 from components.evaluation_result import SliceMetrics, read_failures, read_slices
 from components.gates.config import ModelGateConfig
 from components.gates.verdict import Check, conclude
@@ -62,6 +63,38 @@ def check_slices(slices: list[SliceMetrics], settings: ModelGateConfig) -> list[
             said += f", below the floor of {settings.length_accuracy:.4f} (model_gate.length_accuracy)"
         checks.append(Check(f"length={item.value}", "fail", passed, said, accuracy, settings.length_accuracy))
     return checks
+
+
+def check_baseline(
+    record: BaselineRecord, baseline: np.ndarray, candidate: Predictions, settings: ModelGateConfig
+) -> list[Check]:
+    """Returns the check that the candidate is more accurate than the linear baseline on the same rows, unless ``off``.
+
+    It is a floor like the others: the difference itself decides, and its interval is told beside it.
+
+    Args:
+        record: The baseline's figures.
+        baseline: Label ids it answered, int64 [N] in the order of the candidate's rows.
+        candidate: Answers.
+        settings: Severity, and the confidence of the interval.
+
+    Raises:
+        ValueError: The answers are not to as many rows.
+    """
+    if settings.baseline == "off":
+        return []
+    same_rows = len(baseline) == len(candidate.labels)
+    theirs, ours = (baseline == candidate.labels if same_rows else None), candidate.label_ids == candidate.labels
+    if theirs is None or not np.isclose(theirs.mean(), record.accuracy):
+        raise ValueError("the baseline's answers are to other rows than the candidate's")
+    gain, low, high = _ends(accuracy_gain(theirs, ours, settings.confidence))
+    passed = gain > 0
+    said = (
+        f"the candidate is {'more' if passed else 'not more'} accurate than a linear model, {ours.mean():.4f} against "
+        f"{theirs.mean():.4f}: {100 * gain:+.2f} points, {settings.confidence:.0%} interval "
+        f"{100 * low:+.2f} to {100 * high:+.2f}" + ("" if passed else " (model_gate.baseline)")
+    )
+    return [Check("baseline", settings.baseline, passed, said, gain, 0.0)]
 
 
 def check_champion(
@@ -125,6 +158,7 @@ def ModelGate(
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     blessing: InputArtifact[standard_artifacts.ModelBlessing],
     answers: InputArtifact[Answers],
+    baseline: InputArtifact[Baseline],
     champion: InputArtifact[Champion],
     examples: InputArtifact[standard_artifacts.Examples],
     verdict: OutputArtifact[Verdict],
@@ -132,15 +166,19 @@ def ModelGate(
     settings: Parameter[str],
     code_digest: Parameter[str],
 ) -> None:
-    """Raises ``GateRejectedError`` unless no floor is missed and the candidate holds its own against the champion."""
+    """Raises ``GateRejectedError`` unless no floor is missed and the candidate holds its own against the champion.
+
+    The linear baseline is one of the floors where the settings say so.
+    """
     names = tuple(json.loads(classes))
     config = ModelGateConfig.model_validate_json(settings)
     checks = check_floors(read_failures(evaluation.uri), blessing.get_int_custom_property("blessed") == 1)
     checks += check_slices(read_slices(evaluation.uri, names), config)
+    candidate = load(Path(answers.uri) / PREDICTIONS_FILE)
+    checks += check_baseline(*read_baseline(baseline.uri), candidate, config)
     record = read_champion(champion.uri)
     compared: tuple[Comparison, bool] | str | None = None
     if record.registry_version is not None:
-        candidate = load(Path(answers.uri) / PREDICTIONS_FILE)
         compared = compare_with_champion(
             Path(champion.uri), candidate, examples.uri, names, config.confidence, Path(verdict.uri)
         )
@@ -159,7 +197,10 @@ def ModelGate(
 
 def _gain(comparison: Comparison) -> tuple[float, float, float]:
     """Returns the candidate's gain of accuracy and the ends of its interval."""
-    gain = comparison.metrics["accuracy"].difference
+    return _ends(comparison.metrics["accuracy"].difference)
+
+
+def _ends(gain: Estimate) -> tuple[float, float, float]:
     if gain.value is None or gain.low is None or gain.high is None:
         raise ValueError("a difference without an interval cannot be judged")
     return gain.value, gain.low, gain.high

@@ -140,6 +140,27 @@ class Champion:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """A linear model on the same rows, and how much more accurate the candidate is.
+
+    Attributes:
+        train_rows, of_rows: Rows it was fitted on, of those in train.
+        test_rows: Rows it answered.
+        accuracy, macro_f1: Shares.
+        f1: By class; None where a class has neither row nor answer.
+        gain: The candidate's accuracy less its own; None where the candidate gave no answers.
+    """
+
+    train_rows: int
+    of_rows: int
+    test_rows: int
+    accuracy: Estimate
+    macro_f1: float
+    f1: dict[str, float | None]
+    gain: Estimate | None = None
+
+
+@dataclass(frozen=True)
 class EpochMeasures:
     """Losses are mean cross-entropies in nats; accuracies are shares."""
 
@@ -230,7 +251,7 @@ class ModelFacts:
         model_name, model_family: As configured.
         classes: Names in label-id order.
         data: Its counts are unknown where ``rows`` is 0.
-        evaluation, training: None where a run did not get that far.
+        evaluation, training, baseline: None where a run did not get that far.
         gates: Verdicts in running order, that of a gate that said no included.
         versions: Name to version of what made the model.
         encoder: What a BERT was fine-tuned from.
@@ -250,6 +271,7 @@ class ModelFacts:
     model_version: str | None = None
     mlflow_run_id: str | None = None
     registry_version: str | None = None
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

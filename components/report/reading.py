@@ -6,6 +6,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,12 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from components import features
+from components.comparison import Estimate, accuracy_gain
 from components.example_gen.fetch import FILES
 from components.example_gen.source import SAMPLE_DIR, TEST_FILE, is_remote
+from components.paired import wilson_interval
 from components.predictions import Predictions
-from components.report.facts import Data, Evaluation, Gate, Lengths, Training
+from components.report.facts import CONFIDENCE, Baseline, Data, Evaluation, Gate, Lengths, Training
 from components.report.tables import evaluation_tables
 
 VERDICT_FILE = "verdict.json"
@@ -33,6 +36,34 @@ def read_gate(directory: Path) -> Gate:
 def read_training(directory: Path) -> Training:
     """Returns the history of a fit from the Trainer's artifact ``model_run``."""
     return TypeAdapter(Training).validate_json((directory / features.HISTORY_FILE).read_bytes())
+
+
+def read_baseline(directory: Path, classes: Sequence[str], answers: Predictions | None) -> Baseline:
+    """Returns what the linear baseline does on the test split, from its artifact.
+
+    Args:
+        directory: The artifact.
+        classes: Names in label-id order.
+        answers: The candidate's, to the same rows in the same order; None if it gave none.
+    """
+    # It brings TFX.
+    from components.baseline import read_baseline as read
+
+    record, labels = read(directory)
+    right = round(record.accuracy * record.test_rows)
+    accuracy = Estimate(record.accuracy, *astuple(wilson_interval(right, record.test_rows, CONFIDENCE)))
+    gain = None
+    if answers is not None:
+        gain = accuracy_gain(labels == answers.labels, answers.label_ids == answers.labels, CONFIDENCE)
+    return Baseline(
+        train_rows=record.train_rows,
+        of_rows=record.of_rows,
+        test_rows=record.test_rows,
+        accuracy=accuracy,
+        macro_f1=record.macro_f1,
+        f1=dict(zip(classes, record.f1, strict=True)),
+        gain=gain,
+    )
 
 
 def read_evaluation(

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import run_facts
 import yaml
@@ -13,7 +14,8 @@ from tfx.types import standard_artifacts
 
 from components import card as module
 from components import features
-from components.artifacts import Answers, IngestReport, ModelCard, Registration, Verdict
+from components.artifacts import Answers, Baseline, IngestReport, ModelCard, Registration, Verdict
+from components.baseline import BaselineRecord, write_baseline
 from components.card import Card
 from components.champion import PREDICTIONS_FILE
 from components.gates.verdict import Check, conclude
@@ -40,8 +42,9 @@ def write_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def run(**changed: Any) -> str:
         kinds = {
             "ingest": IngestReport, "model_run": standard_artifacts.ModelRun,
-            "evaluation": standard_artifacts.ModelEvaluation, "answers": Answers, "registration": Registration,
-            "data_verdict": Verdict, "model_verdict": Verdict, "serving_verdict": Verdict, "card": ModelCard,
+            "evaluation": standard_artifacts.ModelEvaluation, "answers": Answers, "baseline": Baseline,
+            "registration": Registration, "data_verdict": Verdict, "model_verdict": Verdict, "serving_verdict": Verdict,
+            "card": ModelCard,
         }  # fmt: skip
         at: dict[str, Any] = {}
         for name, kind in kinds.items():
@@ -80,6 +83,9 @@ def write_outputs(root: Path) -> None:
     (root / "model_run" / features.HISTORY_FILE).write_text(json.dumps(asdict(facts.training)))
     record = RegistrationRecord("9", "0c1f5c2ab0f94b2c9c1b8f6e2d7a4c11", "digest", "pending", None)
     (root / "registration" / REGISTRATION_FILE).write_text(json.dumps(asdict(record)))
+    labels = run_facts.make_answers(ROWS).labels
+    linear = BaselineRecord(900, 1_000, 50, ROWS, 0.75, 0.74, (0.7, 0.8, 0.7, 0.76))
+    write_baseline(root / "baseline", linear, np.where(np.arange(ROWS) % 4, labels, (labels + 1) % 4))
     for name, gate in (("data", "DataGate"), ("model", "ModelGate"), ("serving", "ServingGate")):
         conclude(str(root / f"{name}_verdict"), gate, [Check("seen", "fail", True, f"{gate} saw nothing bad")])
 
@@ -92,6 +98,13 @@ def test_the_card_says_where_the_model_is_from(write_card: Callable[..., str]) -
     assert metrics["Accuracy"] == pytest.approx((answers.labels == answers.label_ids).mean(), abs=1e-6)
     for said in ("0c1f5c2ab0f94b2c9c1b8f6e2d7a4c11", "c0de", "ag_news", *run_facts.CLASSES):
         assert said in card
+
+
+def test_the_card_sets_a_linear_model_beside_it(write_card: Callable[..., str]) -> None:
+    told = " ".join(write_card().split())
+    assert (
+        "fitted on 900 of the 1,000 rows, has an accuracy of 0.7500 (0.705 to 0.790) and a macro-F1 of 0.7400" in told
+    )
 
 
 def test_an_encoder_is_named_where_there_is_one(write_card: Callable[..., str]) -> None:

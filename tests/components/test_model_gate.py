@@ -20,14 +20,24 @@ from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_re
 from tfx.types import standard_artifacts
 
 from components import comparison as comparison_module
-from components.artifacts import Answers, Champion, Verdict
+from components.artifacts import Answers, Baseline, Champion, Verdict
+from components.baseline import BaselineRecord, write_baseline
 from components.champion import CHAMPION_FILE, MODEL_DIR, PREDICTIONS_FILE, ChampionRecord
 from components.comparison import compare_answers
 from components.errors import BadInputError, GateRejectedError
 from components.evaluation_result import SliceMetrics
 from components.gates import model as gate_module
 from components.gates.config import ModelGateConfig
-from components.gates.model import BETTER, NOT_WORSE, WORSE, check_champion, check_floors, check_slices, judge
+from components.gates.model import (
+    BETTER,
+    NOT_WORSE,
+    WORSE,
+    check_baseline,
+    check_champion,
+    check_floors,
+    check_slices,
+    judge,
+)
 from components.gates.verdict import VERDICT_FILE
 from components.predictions import Predictions, load, save
 
@@ -59,6 +69,18 @@ def both(counts: Counts, rows: int = ROWS) -> tuple[Predictions, Predictions]:
     champion = answers_of(slice(0, only_candidate), rows)
     # They are never equally sure, so that equal answers are not the same model.
     return champion, answers_of(slice(only_candidate, only_candidate + only_champion), rows, sure=0.8)
+
+
+def linear_beside(candidate: Predictions, counts: Counts) -> tuple[BaselineRecord, np.ndarray]:
+    """Returns a linear model that gets so many rows right alone, and so many wrong alone."""
+    only_linear, only_candidate = counts
+    label_ids = candidate.label_ids.copy()
+    right = label_ids == candidate.labels
+    for places in (np.flatnonzero(~right)[:only_linear], np.flatnonzero(right)[:only_candidate]):
+        label_ids[places] = 1 - label_ids[places]
+    accuracy = float((label_ids == candidate.labels).mean())
+    rows = len(label_ids)
+    return BaselineRecord(900, 900, 50, rows, accuracy, accuracy, (accuracy, accuracy)), label_ids
 
 
 # What can be claimed -----------------------------------------------------------------------------------------------
@@ -206,6 +228,25 @@ def test_slices_of_length_have_a_floor(accuracy: float, rows: int, passed: bool,
 # The node ----------------------------------------------------------------------------------------------------------
 
 
+def test_the_baseline_is_told_with_both_accuracies_and_the_interval() -> None:
+    candidate = both((1, 1))[1]
+    record, linear = linear_beside(candidate, (40, 10))
+    (check,) = check_baseline(record, linear, candidate, ModelGateConfig())
+    assert (check.severity, check.passed, check.value) == ("warn", False, pytest.approx(-30 / ROWS))
+    assert check.sentence == (
+        "the candidate is not more accurate than a linear model, 0.8995 against 0.9145: -1.50 points, "
+        "95% interval -2.26 to -0.84 (model_gate.baseline)"
+    )
+
+
+def test_answers_to_other_rows_are_no_baseline() -> None:
+    candidate = both((1, 1))[1]
+    record, linear = linear_beside(candidate, (40, 10))
+    for other in (linear[:-1], np.roll(linear, 1)):
+        with pytest.raises(ValueError, match="other rows"):
+            check_baseline(record, other, candidate, ModelGateConfig())
+
+
 @dataclass(frozen=True)
 class Case:
     """What the gate is handed.
@@ -230,6 +271,8 @@ class Case:
     kept: str = "answers"
     classes: tuple[str, ...] = CLASSES
     same: bool = False
+    # Rows that the linear baseline alone and the candidate alone gets right.
+    linear: Counts = (0, 40)
 
 
 @dataclass(frozen=True)
@@ -269,6 +312,11 @@ CASES: dict[str, tuple[Case, Outcome]] = {
     "classes exchanged": (Case((0, 80), classes=("Sports", "World")), Outcome(False)),
     "slice below its floor": (Case(settings=STRICT, lengths=(("short", 0.7, 100),)), Outcome(False)),
     "slice above its floor": (Case(settings=STRICT, lengths=(("short", 0.9, 100),)), Outcome(True)),
+    "linear model better": (Case(linear=(40, 0)), Outcome(True)),
+    "linear model better, and that counts": (Case(settings={"baseline": "fail"}, linear=(40, 0)), Outcome(False)),
+    "as good as a linear model": (Case(settings={"baseline": "fail"}, linear=(3, 3)), Outcome(False)),
+    "a row better than a linear model": (Case(settings={"baseline": "fail"}, linear=(3, 4)), Outcome(True)),
+    "linear model better, nobody looks": (Case(settings={"baseline": "off"}, linear=(40, 0)), Outcome(True)),
     "slice of few rows": (Case(settings=STRICT, lengths=(("short", 0.7, 99),)), Outcome(True)),
 }
 
@@ -290,8 +338,8 @@ class Bench:
             name: self._artifact(kind)
             for name, kind in (
                 ("evaluation", standard_artifacts.ModelEvaluation), ("blessing", standard_artifacts.ModelBlessing),
-                ("answers", Answers), ("champion", Champion), ("examples", standard_artifacts.Examples),
-                ("verdict", Verdict),
+                ("answers", Answers), ("baseline", Baseline), ("champion", Champion),
+                ("examples", standard_artifacts.Examples), ("verdict", Verdict),
             )
         }  # fmt: skip
         self.kept = Path(at["verdict"].uri)
@@ -299,7 +347,9 @@ class Bench:
         if case.blessed is not None:
             at["blessing"].set_int_custom_property("blessed", case.blessed)
         champion, candidate = both(case.counts or (1, 1))
-        save(champion if case.same else candidate, Path(at["answers"].uri) / PREDICTIONS_FILE)
+        candidate = champion if case.same else candidate
+        save(candidate, Path(at["answers"].uri) / PREDICTIONS_FILE)
+        write_baseline(Path(at["baseline"].uri), *linear_beside(candidate, case.linear))
         write_champion(Path(at["champion"].uri), case, champion)
 
         def score(model: Path, examples: str, split: str) -> Predictions:
@@ -593,12 +643,12 @@ UNPAIRED = """type(
                           q - p + 1.96 * ((p * (1 - p) + q * (1 - q)) / n) ** 0.5)
         )(right_a.mean(), right_b.mean()))))"""
 COMPARISON_MUTANTS = {
-    "unpaired interval": ("paired_difference_interval(test.b, test.c, n, confidence)", UNPAIRED, "equal"),
-    "interval of the other side": ("paired_difference_interval(test.b, test.c,",
-                                   "paired_difference_interval(test.c, test.b,", "worse"),
+    "unpaired interval": ("paired_difference_interval(only_a, only_b, n, confidence)", UNPAIRED, "equal"),
+    "interval of the other side": ("paired_difference_interval(only_a, only_b,",
+                                   "paired_difference_interval(only_b, only_a,", "worse"),
     "counts exchanged": ("mcnemar(int(only_a.sum()), int(only_b.sum()))",
                          "mcnemar(int(only_b.sum()), int(only_a.sum()))", "worse"),
-    "other confidence": ("(test.b, test.c, n, confidence)", "(test.b, test.c, n)", "nobody minds"),
+    "other confidence": ("(only_a, only_b, n, confidence)", "(only_a, only_b, n)", "nobody minds"),
 }  # fmt: skip
 
 

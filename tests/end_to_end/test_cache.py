@@ -11,7 +11,7 @@ import pipeline
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(pipeline.__file__).parent.parent
-AHEAD = {"ExampleGen", "ImportSchema", "StatisticsGen", "ExampleValidator"}
+AHEAD = {"ExampleGen", "ImportSchema", "StatisticsGen", "ExampleValidator", "Baseline"}
 TRANSFORM = {"Transform"}
 BEHIND = {"Trainer", "Evaluator", "Answers", "ServingGate"}
 REGISTRY = {"Champion", "DataGate", "Register", "ModelGate", "Card", "Pusher", "Promote"}

@@ -88,7 +88,7 @@ def test_the_sdk_reads_it(file: Any, tmp_path: Path) -> None:
 def test_every_node_is_a_container_after_those_it_needs(file: Any) -> None:
     pipeline = file[0]
     edges = edges_of(make_structure(make_config("sample")))
-    assert len(edges) == 16
+    assert len(edges) == 17
     tasks = inner(pipeline)
     assert set(tasks) == {"begin", *(node.lower() for node in edges)}
     for node, before in edges.items():

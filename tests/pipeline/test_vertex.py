@@ -134,7 +134,7 @@ def test_every_property_of_a_node_comes_from_begin(spec: dict[str, Any]) -> None
 
 def test_every_step_carries_what_the_configuration_gives(spec: dict[str, Any]) -> None:
     tasks = {**spec["components"]["run"]["dag"]["tasks"], "finish": spec["root"]["dag"]["tasks"]["finish"]}
-    assert len(tasks) == 18
+    assert len(tasks) == 19
     for node, task in tasks.items():
         given = container(spec, node)
         assert given["image"] == IMAGE

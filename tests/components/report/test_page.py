@@ -255,6 +255,25 @@ def test_metrics_stand_with_interval_and_floor(pages: dict[str, Element]) -> Non
     assert "class" not in tiles["Calibration error"].attributes
 
 
+def test_a_linear_model_stands_beside_the_candidate(pages: dict[str, Element]) -> None:
+    metrics = pages["pushed"].with_id("metrics")
+    (table,) = metrics.all("table")
+    rows = [[cell.words() for cell in row.inside if isinstance(cell, Element)] for row in table.all("tr")]
+    assert rows[0] == ["Metric", "Linear", "Candidate"]
+    assert rows[1][:2] == ["Accuracy", "0.9120 0.903 to 0.921"]
+    assert rows[2][:2] == ["Macro-F1", "0.9117"]
+    assert [row[0] for row in rows[3:]] == [f"F1 {name}" for name in run_facts.CLASSES]
+    assert "accuracy less its own is +1.3" in metrics.words()
+
+
+def test_a_baseline_on_fewer_rows_says_so_and_none_is_not_shown() -> None:
+    facts = run_facts.make_facts(400)
+    assert facts.baseline is not None
+    fewer = read(replace(facts, baseline=replace(facts.baseline, train_rows=200, gain=None)))
+    assert "fitted on 200 of the 88,400 rows." in fewer.with_id("metrics").words()
+    assert read(replace(facts, baseline=None)).with_id("metrics").all("table") == []
+
+
 def test_the_comparison_has_verdict_interval_and_flipped_rows(pages: dict[str, Element]) -> None:
     facts = run_facts.make_facts()
     found = facts.champion.comparison
