@@ -4,9 +4,7 @@ A span holds ``train.csv`` and ``test.csv``, plain or with ``.gz``. Whoever writ
 there last; without one, a span counts as whole once nothing in it has changed for the settle time.
 """
 
-import contextlib
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,16 +22,15 @@ from components.example_gen.source import (
     is_remote,
     read_classes,
 )
+from components.example_gen.span_files import File, list_spans
+from components.example_gen.window import Window
 from components.features import CLASSES_FILE
 
 MARKER = "_SUCCESS"
 EMPTY, HALF_WRITTEN, DAMAGED, DUPLICATED, LATE, CHANGED, MISNAMED, REFUSED = (
     "empty", "half-written", "damaged", "duplicated", "late", "changed", "misnamed", "refused",
 )  # fmt: skip
-_PREFIX = "span-"
 _NAME = re.compile(r"span-([0-9]{8})")
-_DAY = re.compile(r"(?:span-)?([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
-_LAST = re.compile(r"last ([1-9][0-9]{0,5})")
 _SHOWN = 3
 
 
@@ -98,40 +95,6 @@ class Known:
     seen: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Window:
-    """Which of the whole spans a run reads: the last ``count``, or those of the days between two, both included."""
-
-    count: int | None = None
-    first: str = ""
-    last: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Window":
-        """Reads ``all``, ``last N`` or ``FROM..TO``, days as ``YYYYMMDD`` or ``YYYY-MM-DD``.
-
-        Raises:
-            BadInputError: It is none of these, or ends before it begins.
-        """
-        text = text.strip()
-        if text == "all":
-            return cls()
-        if found := _LAST.fullmatch(text):
-            return cls(int(found[1]))
-        first, dots, last = text.partition("..")
-        if not dots:
-            raise BadInputError(f"spans are all, last N or FROM..TO with days as YYYYMMDD, not {text!r}")
-        window = cls(None, _span_of(first), _span_of(last))
-        if window.last < window.first:
-            raise BadInputError(f"the spans {text} end before they begin: exchange the two days")
-        return window
-
-    def __str__(self) -> str:
-        if self.count is not None:
-            return f"last {self.count}"
-        return f"{self.first}..{self.last}" if self.first else "all"
-
-
 def find_spans(
     directory: Path | str,
     settle_minutes: float,
@@ -154,7 +117,7 @@ def find_spans(
     """
     whole: list[Span] = []
     left_out: list[LeftOut] = []
-    for name, files in sorted(_list(directory).items()):
+    for name, files in sorted(list_spans(directory).items()):
         found = _look(f"{directory}/{name}", name, files, settle_minutes, now)
         if isinstance(found, Span) and known and not take_late:
             found = _compare(found, known)
@@ -194,7 +157,7 @@ def holds_spans(directory: Path | str) -> bool:
     """
     if not is_remote(directory) and not Path(directory).is_dir():
         return False
-    if not _list(directory):
+    if not list_spans(directory):
         return False
     if not is_remote(directory):
         own = [name for name in (TRAIN_FILE, TEST_FILE) for end in ("", ".gz") if Path(directory, name + end).exists()]
@@ -255,18 +218,6 @@ def describe(source: Source) -> list[str]:
     return [f"spans {read}, {len(source.spans)} in all", *source.left_out]
 
 
-def _span_of(day: str) -> str:
-    found = _DAY.fullmatch(day.strip())
-    try:
-        return _PREFIX + date(*map(int, found.groups())).isoformat().replace("-", "") if found else _bad_day(day)
-    except ValueError:
-        return _bad_day(day)
-
-
-def _bad_day(day: str) -> str:
-    raise BadInputError(f"{day!r} is no day: write it as YYYYMMDD")
-
-
 def _is_day(digits: str) -> bool:
     try:
         date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
@@ -275,48 +226,7 @@ def _is_day(digits: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _File:
-    """``updated`` is in seconds since 1970; None where the file system does not tell."""
-
-    updated: float | None
-
-
-def _list(directory: Path | str) -> dict[str, dict[str, _File]]:
-    """Returns the files of each directory whose name begins like a span's; ``""`` stands for the directory itself."""
-    if is_remote(directory):
-        return _list_remote(str(directory))
-    found = {}
-    try:
-        for entry in os.scandir(directory):
-            if entry.name.startswith(_PREFIX) and entry.is_dir():
-                found[entry.name] = {"": _File(entry.stat().st_mtime)}
-                for file in os.scandir(entry.path):
-                    # A writer may take its temporary file away meanwhile.
-                    with contextlib.suppress(FileNotFoundError):
-                        if file.is_file():
-                            found[entry.name][file.name] = _File(file.stat().st_mtime)
-    except OSError as error:
-        raise BadInputError(f"{error.filename or directory} cannot be read: {error.strerror}") from error
-    return found
-
-
-def _list_remote(directory: str) -> dict[str, dict[str, _File]]:
-    from apache_beam.io.filesystem import BeamIOError
-    from apache_beam.io.filesystems import FileSystems
-
-    try:
-        (matched,) = FileSystems.match([f"{directory.rstrip('/')}/{_PREFIX}*/*"])
-    except (BeamIOError, ValueError) as error:
-        raise BadInputError(f"{directory} cannot be listed: {' '.join(str(error).split())[:200]}") from error
-    found: dict[str, dict[str, _File]] = {}
-    for item in matched.metadata_list:
-        *_, span, name = item.path.split("/")
-        found.setdefault(span, {})[name] = _File(item.last_updated_in_seconds or None)
-    return found
-
-
-def _look(path: str, name: str, files: dict[str, _File], settle_minutes: float, now: datetime) -> Span | LeftOut:
+def _look(path: str, name: str, files: dict[str, File], settle_minutes: float, now: datetime) -> Span | LeftOut:
     if not ((found := _NAME.fullmatch(name)) and _is_day(found[1])):
         return LeftOut(name, MISNAMED, "a span is called span-YYYYMMDD, after a day that exists")
     if CLASSES_FILE in files:
@@ -342,7 +252,7 @@ def _look(path: str, name: str, files: dict[str, _File], settle_minutes: float, 
     return Span(name, train, test, (digests[0], digests[1]))
 
 
-def _unsettled(files: dict[str, _File], settle_minutes: float, now: datetime) -> str | None:
+def _unsettled(files: dict[str, File], settle_minutes: float, now: datetime) -> str | None:
     """Returns why a span may still be being written, or None."""
     written = [file.updated for name, file in files.items() if name != MARKER]
     if any(updated is None for updated in written):

@@ -46,7 +46,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Decides once whether to retrain, says why, and does it."""
-    from components.example_gen.spans import Window
+    from components.example_gen.window import Window
     from pipeline.cli.run import configure, data_directory
     from pipeline.cli.screen import Progress, quiet, silence_warnings
     from pipeline.workspace import open_workspace

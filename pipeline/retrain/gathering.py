@@ -12,7 +12,8 @@ from components import features
 from components.data_profile import Profile, from_json
 from components.errors import BadInputError
 from components.example_gen.source import Source, read_classes
-from components.example_gen.spans import REFUSED, Known, LeftOut, Span, Spans, Window, choose, find_spans, make_source
+from components.example_gen.spans import REFUSED, Known, LeftOut, Span, Spans, choose, find_spans, make_source
+from components.example_gen.window import Window
 from components.gates.config import DataGateConfig
 from components.registry import CHAMPION, RegisteredVersion, Registry
 from pipeline.retrain.evidence import ChampionFacts, Evidence, NewestFacts

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from components.errors import BadInputError
 from components.example_gen.source import Source
-from components.example_gen.spans import Window, choose, find_spans, make_source
+from components.example_gen.spans import choose, find_spans, make_source
+from components.example_gen.window import Window
 from components.registry import APPROVED, Registry
 from pipeline.retrain import history as outcomes
 from pipeline.retrain.alerts import alert

@@ -21,7 +21,6 @@ from components.example_gen.spans import (
     Known,
     Span,
     Spans,
-    Window,
     choose,
     describe,
     find_spans,
@@ -29,6 +28,7 @@ from components.example_gen.spans import (
     make_source,
     open_data,
 )
+from components.example_gen.window import Window
 
 SETTLE = 60
 
