@@ -16,7 +16,8 @@ from components.comparison import align, compare_answers
 from components.errors import BadInputError
 from components.predictions import Predictions, load
 from components.report import reading
-from components.report.facts import Champion, Data, Evaluation, Gate, Node, RunFacts
+from components.report.facts import Champion, Data, Gate, Node, RunFacts
+from components.report.measures import Evaluation
 from components.report.tables import mistakes
 from pipeline.config import flatten
 from pipeline.nodes import CACHED, FAILED, RAN, NodeRun

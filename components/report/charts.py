@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from components.comparison import Comparison, Estimate
-from components.report.facts import Evaluation, Lengths, Node, ReliabilityBin, Training
+from components.report.facts import Lengths, Node
+from components.report.measures import Evaluation, ReliabilityBin, Training
 from components.report.svg import ACCENT, BAD, INK, MUTED, RULE, SECOND, THIRD, drawing, to_svg
 
 _WIDTH = 4.6

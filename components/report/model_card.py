@@ -10,7 +10,8 @@ import yaml
 
 from components import features
 from components.comparison import Estimate
-from components.report.facts import METRIC_NAMES, ModelFacts
+from components.report.facts import ModelFacts
+from components.report.measures import METRIC_NAMES
 
 CARD_FILE = "MODEL_CARD.md"
 """Name beside the model."""

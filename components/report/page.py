@@ -16,7 +16,8 @@ from markupsafe import Markup
 
 from components.comparison import Estimate
 from components.report import charts
-from components.report.facts import METRIC_NAMES, Champion, Gate, RunFacts
+from components.report.facts import Champion, Gate, RunFacts
+from components.report.measures import METRIC_NAMES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MOST_CHARACTERS = 1_500

@@ -19,7 +19,8 @@ from components.example_gen.fetch import FILES
 from components.example_gen.source import SAMPLE_DIR, TEST_FILE, is_remote
 from components.paired import wilson_interval
 from components.predictions import Predictions
-from components.report.facts import CONFIDENCE, Baseline, Data, Evaluation, Gate, Lengths, Training
+from components.report.facts import Data, Gate, Lengths
+from components.report.measures import CONFIDENCE, Baseline, Evaluation, Training
 from components.report.tables import evaluation_tables
 
 VERDICT_FILE = "verdict.json"

@@ -9,7 +9,7 @@ from components import features
 from components.comparison import Estimate
 from components.paired import bootstrap_interval, mean_interval, resample_f1, wilson_interval
 from components.predictions import Predictions
-from components.report.facts import (
+from components.report.measures import (
     CONFIDENCE,
     ClassMeasures,
     Evaluation,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blocked_sockets import BLOCK_SOCKETS
 from mlflow import MlflowClient
 from tiny_bert import VOCABULARY, make_learned_tensors, write_checkpoint, write_vocabulary
 
@@ -28,24 +29,6 @@ TINY_BERT = {
     "bert.wide_buckets": "50",
     "bert.precision": "float32",
 }
-
-# Local sockets stay: the launcher watches executions over one. Anything beyond this machine raises.
-BLOCK_SOCKETS = """
-import socket
-connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
-LOCAL = (None, "", "localhost", "127.0.0.1", "::1")
-def check(host):
-    if host not in LOCAL:
-        raise RuntimeError(f"network blocked: {host}")
-def connect_locally(self, address):
-    if self.family != socket.AF_UNIX:
-        check(address[0])
-    return connect(self, address)
-def resolve_locally(host, *rest, **more):
-    check(host)
-    return getaddrinfo(host, *rest, **more)
-socket.socket.connect, socket.getaddrinfo = connect_locally, resolve_locally
-"""
 
 
 @dataclass(frozen=True)

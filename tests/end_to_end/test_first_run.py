@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blocked_sockets import BLOCK_SOCKETS
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from mlflow import MlflowClient
@@ -34,24 +35,6 @@ NODES = [
 ]
 JUDGED_AGAIN = {"Champion", "DataGate", "Register", "ModelGate", "Card", "Pusher", "Promote"}
 """What a run does again after the champion has changed."""
-
-# Local sockets stay: the launcher watches executions over one. Anything beyond this machine raises.
-BLOCK_SOCKETS = """
-import socket
-connect, getaddrinfo = socket.socket.connect, socket.getaddrinfo
-LOCAL = (None, "", "localhost", "127.0.0.1", "::1")
-def check(host):
-    if host not in LOCAL:
-        raise RuntimeError(f"network blocked: {host}")
-def connect_locally(self, address):
-    if self.family != socket.AF_UNIX:
-        check(address[0])
-    return connect(self, address)
-def resolve_locally(host, *rest, **more):
-    check(host)
-    return getaddrinfo(host, *rest, **more)
-socket.socket.connect, socket.getaddrinfo = connect_locally, resolve_locally
-"""
 
 
 @pytest.fixture(scope="module")

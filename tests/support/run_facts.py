@@ -10,18 +10,8 @@ import numpy as np
 
 from components.comparison import Estimate, compare_answers
 from components.predictions import Predictions
-from components.report.facts import (
-    Baseline,
-    Champion,
-    Data,
-    EpochMeasures,
-    Gate,
-    GateCheck,
-    Lengths,
-    Node,
-    RunFacts,
-    Training,
-)
+from components.report.facts import Champion, Data, Gate, GateCheck, Lengths, Node, RunFacts
+from components.report.measures import Baseline, EpochMeasures, Training
 from components.report.tables import evaluation_tables, mistakes
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")

@@ -9,7 +9,8 @@ import run_facts
 from matplotlib.figure import Figure
 
 from components.report import charts, svg
-from components.report.facts import EpochMeasures, Lengths, Training
+from components.report.facts import Lengths
+from components.report.measures import EpochMeasures, Training
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import run_facts
 from components.comparison import Estimate
 from components.paired import wilson_interval
 from components.predictions import Predictions
-from components.report.facts import Evaluation
+from components.report.measures import Evaluation
 from components.report.tables import evaluation_tables, mistakes
 
 CLASSES = ("World", "Sports", "Business")

@@ -1,12 +1,12 @@
 """A server on this machine that stands in for a package index and for TF-Hub."""
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from web_server import served
 
 
 @dataclass
@@ -53,21 +53,6 @@ class WebServer:
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
     """An empty server; reached as 127.0.0.1 and, as if it were another host, as localhost."""
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1,localhost")
     state = WebServer()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.answer(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        state.port = http.server_port
+    with served(state.answer, monkeypatch) as state.port:
         yield state
-        http.shutdown()
-        thread.join()
