@@ -235,9 +235,9 @@ def test_tfx_takes_what_the_launcher_hands_over(cloud: Cloud) -> None:
     backend = cloud.run("job-1", first)
     handed = backend.executor_inputs["StatisticsGen"]
     (examples,) = handed.inputs.artifacts["examples"].artifacts
-    assert examples.uri == "gs://bucket/root/job-1/ExampleGen/examples"
+    assert examples.uri == "gs://bucket/pipelines/job-1/ExampleGen/examples"
     assert json.loads(examples.metadata["split_names"]) == ["train", "eval", "test"]
-    statistics = cloud.storage / "bucket/root/job-1/StatisticsGen/statistics"
+    statistics = cloud.storage / "bucket/pipelines/job-1/StatisticsGen/statistics"
     assert (statistics / "Split-train" / "FeatureStats.pb").is_file()
     assert not list(Path.cwd().glob("gs:*"))
     result = cloud.result("job-1")

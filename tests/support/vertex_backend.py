@@ -102,7 +102,7 @@ class VertexBackend:
         without = type(component)()
         without.CopyFrom(component)
         without.input_definitions.artifacts.clear()
-        root = f"gs://bucket/root/{self._job}/{name}"
+        root = f"gs://bucket/pipelines/{self._job}/{name}"
         made = executor_input_utils.construct_executor_input(without, given, root, True)
         for key, item in task.inputs.artifacts.items():
             output = item.task_output_artifact
