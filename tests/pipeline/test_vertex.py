@@ -33,7 +33,7 @@ SETTINGS = {
     "orchestrator.workspace": "/gcs/bucket/workspace",
     "orchestrator.cache": "/gcs/bucket/cache",
     "orchestrator.data": "/gcs/bucket/feed",
-    "orchestrator.bucket": "gs://bucket/root",
+    "orchestrator.bucket": "gs://bucket/pipelines",
     "orchestrator.project": "p1",
     "orchestrator.environment": json.dumps({"MLFLOW_TRACKING_URI": "https://mlflow.example"}),
     "orchestrator.secrets": json.dumps({"MLFLOW_TRACKING_TOKEN": "mlflow-token/latest"}),
