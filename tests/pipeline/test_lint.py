@@ -27,7 +27,7 @@ DIGEST = "newsdesk@sha256:" + "a" * 64
 READY = {
     "orchestrator.image": DIGEST,
     "orchestrator.claim": "newsdesk",
-    "orchestrator.bucket": "gs://bucket/root",
+    "orchestrator.bucket": "gs://bucket/pipelines",
     "orchestrator.workspace": "/data/workspace",
 }
 ON_VERTEX = {

@@ -176,7 +176,7 @@ def on_vertex(service: FakeService, scheduled: bool, replace: bool = False) -> A
         **TIMES,
         **{
             "orchestrator.endpoint": service.url,
-            "orchestrator.bucket": "gs://bucket/root",
+            "orchestrator.bucket": "gs://bucket/pipelines",
             "orchestrator.service_account": "runner@p1.example",
         },
     )
@@ -194,7 +194,7 @@ def test_a_run_on_vertex(vertex: FakeService) -> None:
     assert asked.headers["authorization"].startswith("Bearer ")
     assert asked.body["displayName"] == "ag-news"
     assert asked.body["serviceAccount"] == "runner@p1.example"
-    assert asked.body["runtimeConfig"]["gcsOutputDirectory"] == "gs://bucket/root"
+    assert asked.body["runtimeConfig"]["gcsOutputDirectory"] == "gs://bucket/pipelines"
     assert asked.body["runtimeConfig"]["parameterValues"] == {"epochs": 5}
     assert asked.body["pipelineSpec"]["deploymentSpec"] == SPEC["deploymentSpec"]
 
