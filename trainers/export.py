@@ -4,10 +4,31 @@ from pathlib import Path
 
 import tensorflow as tf
 import tf_keras
+from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
 from components import features
 
 _CHUNK = 64
+
+
+class TransformGraph(tf.Module):
+    """The Transform graph: ``text`` string [N, 1] in, sparse token ids out.
+
+    Transform itself offers it as a Keras layer. A Keras layer that is saved is traced once more, its source converted,
+    for a loader that nobody has, which takes longer than all the rest of an export.
+    """
+
+    def __init__(self, directory: str):
+        """Loads the SavedModel of Transform's output."""
+        super().__init__(name="transform")
+        self._loader = SavedModelLoader(directory)
+        # Tables and vocabulary files are found through these, as in Transform's own layer.
+        self._parts = vars(self._loader)
+
+    def __call__(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.SparseTensor]:
+        """Transforms a batch."""
+        outputs: dict[str, tf.SparseTensor] = self._loader.apply_transform_model(inputs)
+        return outputs
 
 
 class Classifier(tf.Module):
@@ -16,16 +37,19 @@ class Classifier(tf.Module):
     Both signatures run the same computation, so the one that is evaluated is the one that is served.
     """
 
-    def __init__(self, model: tf_keras.Model, transform: tf_keras.Model, classes: tuple[str, ...]):
+    def __init__(self, model: tf_keras.Model, transform: TransformGraph, classes: tuple[str, ...]):
         """Wraps a trained model.
 
         Args:
             model: From dense token ids, int32 [N, T], to logits, float32 [N, C].
-            transform: The Transform graph as a layer; turns ``text`` string [N, 1] into sparse token ids.
+            transform: Turns ``text`` into token ids.
             classes: Names in label-id order.
         """
         super().__init__(name="classifier")
-        self.model = model
+        # Saved are its weights. The model itself is out of sight in a function, for the reason that ``TransformGraph``
+        # gives.
+        self.weights = model.variables
+        self.logits = lambda ids: model(ids, training=False)
         self.transform = transform
         self.classes = tf.constant(classes)
         self.width = len(classes)
@@ -53,7 +77,7 @@ class Classifier(tf.Module):
 
         def classify_chunk(start: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             chunk = tf.gather(ids, order[start : start + _CHUNK]).to_tensor(features.PADDING_ID)
-            logits = self.model(tf.cast(chunk, tf.int32), training=False)
+            logits = self.logits(tf.cast(chunk, tf.int32))
             return start + _CHUNK, results.write(start // _CHUNK, tf.nn.softmax(logits))
 
         _, results = tf.while_loop(lambda start, _: start < rows, classify_chunk, (0, results), parallel_iterations=1)
@@ -66,12 +90,12 @@ class Classifier(tf.Module):
         return self.classify(tf.io.parse_example(examples, spec)[features.TEXT])
 
 
-def export(model: tf_keras.Model, transform: tf_keras.Model, classes: tuple[str, ...], directory: str) -> None:
+def export(model: tf_keras.Model, transform: TransformGraph, classes: tuple[str, ...], directory: str) -> None:
     """Writes a SavedModel with ``serving_default`` and ``serve_examples``, and ``assets.extra/classes.txt``.
 
     Args:
         model: From dense token ids, int32 [N, T], to logits, float32 [N, C].
-        transform: The Transform graph as a layer.
+        transform: Turns ``text`` into token ids.
         classes: Names in label-id order.
         directory: Where to write; made if missing.
     """

@@ -11,7 +11,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components import features
 from trainers.checkpoints import Checkpoints
-from trainers.export import export
+from trainers.export import TransformGraph, export
 from trainers.fit import History
 from trainers.input import Rows, read_rows, split_pattern
 
@@ -53,8 +53,8 @@ class Task:
 
     def finish(self, model: tf_keras.Model, history: History) -> None:
         """Exports the model, writes the history and gives the checkpoint up."""
-        transform = tft.TFTransformOutput(self.fn_args.transform_graph_path).transform_features_layer()
-        export(model, transform, self.classes, self.fn_args.serving_model_dir)
+        transform = tft.TFTransformOutput(self.fn_args.transform_graph_path).transform_savedmodel_dir
+        export(model, TransformGraph(transform), self.classes, self.fn_args.serving_model_dir)
         run_dir = Path(self.fn_args.model_run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         history.save(run_dir / features.HISTORY_FILE)

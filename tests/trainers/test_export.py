@@ -22,7 +22,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components.transform import preprocessing_fn
 from serving.models import LoadedModel
-from trainers.export import Classifier, export
+from trainers.export import Classifier, TransformGraph, export
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.model import build
 from trainers.transformer.run import run_fn
@@ -79,8 +79,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     model = build(config, VOCAB, MAX_TOKENS, len(CLASSES))
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
-    transform = tft.TFTransformOutput(str(root / "transform_graph")).transform_features_layer()
-    export(model, transform, CLASSES, str(root / "saved"))
+    transform = tft.TFTransformOutput(str(root / "transform_graph")).transform_savedmodel_dir
+    export(model, TransformGraph(transform), CLASSES, str(root / "saved"))
     return World(model, str(root / "transform_graph"), root / "saved")
 
 
@@ -211,11 +211,12 @@ def chunk_shapes(lengths: list[int]) -> tuple[list[int], list[int]]:
         tokens = tf.strings.to_number(tf.strings.split(inputs["text"][:, 0]), tf.int64)
         return {"token_ids": tokens.to_sparse()}
 
-    def model(ids: tf.Tensor, training: bool) -> tf.Tensor:
-        rows, width = tf.unstack(tf.cast(tf.shape(ids), tf.float32))
-        return tf.tile(tf.math.log([[rows, width, 1.0]]), [tf.shape(ids)[0], 1])
+    class Model(tf.Module):
+        def __call__(self, ids: tf.Tensor, training: bool) -> tf.Tensor:
+            rows, width = tf.unstack(tf.cast(tf.shape(ids), tf.float32))
+            return tf.tile(tf.math.log([[rows, width, 1.0]]), [tf.shape(ids)[0], 1])
 
-    classifier = Classifier(model, transform, ("rows", "width", "one"))
+    classifier = Classifier(Model(), transform, ("rows", "width", "one"))
     texts = tf.constant([" ".join(["3"] * length) for length in lengths])
     shares = classifier.classify(texts)["probabilities"].numpy()
     rows, widths = np.rint(shares[:, :2] / shares[:, 2:]).astype(int).T.tolist()
