@@ -1,0 +1,133 @@
+"""What a gradient step costs: examples a second, GFLOP/s, and their share of this machine's matrix-multiply peak.
+
+    .venv/bin/python benchmarks/step_speed.py [--model bert] [--set KEY=VALUE]... [--rounds 5]
+
+Random token ids in the lengths of AG News, batches of one length, the training code of a run. Operations are counted by
+TensorFlow's profiler in the traced step, forward and backward; the peak is the best of several products of square
+matrices in the precision that the family trains in. What is missing to the peak goes into small products, lookups in
+tables, their sparse updates, and the time between operations, which the table shows apart.
+"""
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import argparse
+import contextlib
+import io
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from experiment import prepare
+
+from components.vocabulary import read_vocabulary
+from pipeline.config import Config, override
+from pipeline.presets import make_config
+from trainers.bert import model as bert
+from trainers.fit import make_optimizer, make_train_step
+from trainers.input import Rows
+from trainers.transformer import model as transformer
+
+WORDS = (25, 32, 36, 39, 42, 46, 51, 68)
+"""Eight lengths of AG News in words; in word pieces each is some tenth longer."""
+CLASSES, SIDE, PASSES = 4, 2048, 12
+
+
+def build(config: Config) -> tuple[tf_keras.Model, list[tf.Variable], tuple[str, ...], int]:
+    """Returns the model of a family, what learns, the names of its tables, and how many token ids it knows."""
+    if config.model == "transformer":
+        model = transformer.build(config.transformer, config.text.vocab_size, config.text.max_tokens, CLASSES)
+        return model, list(model.trainable_variables), transformer.TABLES, config.text.vocab_size
+    prepared = prepare(config)
+    vocab_size = len(read_vocabulary(prepared["vocabulary"]))
+    model = bert.build(config.bert, prepared["training"], vocab_size, CLASSES).whole
+    return model, bert.trained_variables(config.bert, model), bert.TABLES, vocab_size
+
+
+def make_batches(size: int, vocab_size: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Returns one batch per length: ids int32 [size, T] and labels int32 [size]; words are as frequent as words are."""
+    rng = np.random.default_rng(0)
+    return [
+        (
+            tf.constant(np.minimum(rng.zipf(1.2, (size, length)) + 1, vocab_size - 1), tf.int32),
+            tf.constant(rng.integers(0, CLASSES, size), tf.int32),
+        )
+        for length in WORDS
+    ]
+
+
+def count_operations(step: Callable, batches: list[tuple[tf.Tensor, tf.Tensor]]) -> float:
+    """Returns the floating-point operations of one example, the mean over the batches, by TensorFlow's profiler."""
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation()).with_empty_output()
+    total = 0
+    for ids, labels in batches:
+        fixed = tf.function(step.python_function, autograph=False).get_concrete_function(
+            tf.TensorSpec(ids.shape, tf.int32), tf.TensorSpec(labels.shape, tf.int32)
+        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            total += profiler.profile(fixed.graph, options=options.build()).total_float_ops
+    return total / sum(len(labels) for _, labels in batches)
+
+
+def measure_peak(precision: tf.DType) -> float:
+    """Returns the best rate of a product of square matrices, GFLOP/s."""
+    matrix = tf.cast(tf.random.stateless_uniform((SIDE, SIDE), (1, 2)), precision)
+    product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)
+    best = 0.0
+    for _ in range(PASSES):
+        started = time.perf_counter()
+        product()  # On a CPU it is done when it returns.
+        best = max(best, 2 * SIDE**3 / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def main() -> None:
+    """Measures and prints one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="transformer", choices=["transformer", "bert"])
+    parser.add_argument("--preset", default="ag-news")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    assignments = dict(item.split("=", 1) for item in arguments.settings) | {"model": arguments.model}
+    config = override(make_config(arguments.preset), assignments)
+    fit = config.transformer if config.model == "transformer" else config.bert
+    tf_keras.utils.set_random_seed(1)
+    model, variables, tables, vocab_size = build(config)
+    optimizer = make_optimizer(fit, 1_000_000, tables)
+    optimizer.build(variables)
+    step = make_train_step(model, optimizer, variables, Rows.spec, fit.label_smoothing)
+    batches = make_batches(fit.batch_size, vocab_size)
+    operations = count_operations(step, batches)
+    half = config.model == "bert" and config.bert.precision == "bfloat16"
+    rates, peaks = [], []
+    for number in range(arguments.rounds + 1):
+        started = time.perf_counter()
+        for ids, labels in batches:
+            tf.nest.map_structure(lambda it: it.numpy(), step(ids, labels))
+        seconds = time.perf_counter() - started
+        if number:  # The first round traces.
+            rates.append(len(batches) * fit.batch_size / seconds)
+            peaks.append(measure_peak(tf.bfloat16 if half else tf.float32))
+    rate, peak = median(rates), max(peaks)
+    achieved = rate * operations / 1e9
+    print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, {os.cpu_count()} cores")
+    print("| what | measured |\n|---|---|")
+    print(f"| examples/s, batches of {fit.batch_size} | {rate:,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) |")
+    print(f"| MFLOP per example, forward and backward | {operations / 1e6:,.1f} |")
+    print(f"| achieved | {achieved:,.1f} GFLOP/s |")
+    print(f"| peak, {SIDE} by {SIDE}, {'bfloat16' if half else 'float32'} | {peak:,.0f} GFLOP/s |")
+    print(f"| share of the peak | {achieved / peak:.1%} |")
+    print(f"| milliseconds per step, of which the products would take at the peak | {1e3 * fit.batch_size / rate:.1f}, "
+          f"{1e3 * fit.batch_size * operations / 1e9 / peak:.1f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
