@@ -16,7 +16,7 @@ from serving.access_log import AccessLog
 from serving.batcher import Batcher
 from serving.config import ServerConfig
 from serving.errors import RequestError
-from serving.exchange import Exchange, Headers
+from serving.exchange import Exchange, Headers, Heading
 from serving.limits import Gate, Receive, read_body
 from serving.metrics import Metrics
 from serving.predictor import Predictor, refusal_headers
@@ -114,13 +114,13 @@ class App:
         if scope["method"] == "POST" and path[: len(_ASK)].lower() == _ASK:
             await self._send(send, *await self.ask(scope, receive, path, self.predictor.predict))
             return
-        exchange = Exchange(path, scope["headers"], _no_reply)
+        heading = Heading(path, scope["headers"])
         status = 500
         try:
-            status = await self._answer(exchange, scope, receive, send)
+            status = await self._answer(heading, scope, receive, send)
         finally:
             if _ASKED not in scope:
-                self._note(exchange, scope["method"], scope["path"], status)
+                self._note(heading, scope["method"], scope["path"], status)
 
     async def ask(self, scope: Scope, receive: Receive, path: str, begin: Callable[[Exchange, bytes], None]) -> Answer:
         """Returns the answer to a request for predictions.
@@ -162,7 +162,7 @@ class App:
         """Writes the log; the server calls it a few times a second."""
         self._log.flush()
 
-    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _answer(self, heading: Heading, scope: Scope, receive: Receive, send: Send) -> int:
         """Answers what is not for a model, and returns the status."""
         found = 500
 
@@ -172,17 +172,17 @@ class App:
                 found = message["status"]
                 headers = message["headers"] = list(message["headers"])
                 if _ASKED not in scope:
-                    headers.append((b"x-request-id", exchange.request_id.encode()))
+                    headers.append((b"x-request-id", heading.request_id.encode()))
                 if self.draining:
                     headers.append((b"connection", b"close"))
             await send(message)
 
         try:
-            self._gate.check_host(exchange.host)
+            self._gate.check_host(heading.host)
             if not is_open(scope["path"]):
-                self._gate.check_token(exchange.authorization)
+                self._gate.check_token(heading.authorization)
             if scope["path"][: len(_LOOK)].lower() == _LOOK:
-                await self._send(marking, 200, self._look(scope["method"], exchange.path), ())
+                await self._send(marking, 200, self._look(scope["method"], heading.path), ())
             else:
                 await self._site(scope, receive, marking)
         except RequestError as error:
@@ -218,11 +218,11 @@ class App:
         await send({"type": "http.response.start", "status": status, "headers": [*_JSON, *headers, length]})
         await send({"type": "http.response.body", "body": content})
 
-    def _note(self, exchange: Exchange, method: str, path: str, status: int) -> None:
+    def _note(self, heading: Heading, method: str, path: str, status: int) -> None:
         if not self._log.on or (status == 200 and path in QUIET):
             return
-        milliseconds = round((time.monotonic() - exchange.started) * 1000, 3)
-        record = {"at": time.time(), "request_id": exchange.request_id, "method": method, "path": path[:_MOST_LOGGED]}
+        milliseconds = round((time.monotonic() - heading.started) * 1000, 3)
+        record = {"at": time.time(), "request_id": heading.request_id, "method": method, "path": path[:_MOST_LOGGED]}
         self._log.add({**record, "status": status, "ms": milliseconds})
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -239,10 +239,6 @@ def _sent_path(scope: Scope) -> str:
     path = scope.get("raw_path") or scope["path"].encode()
     query = scope.get("query_string")
     return (path + b"?" + query if query else path).decode("latin-1")
-
-
-def _no_reply(status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-    raise NotImplementedError
 
 
 def _tell_refusal(request: Request, error: Exception) -> Response:

@@ -312,6 +312,7 @@ def _run(batch: list[Job]) -> "Sequence[Answers | RequestError]":
     try:
         answers = _ask(batch[0], inputs)
     except Exception as error:
+        # A model may fail in any way: those who wait are told, and the thread goes on to the next batch.
         if len(batch) > 1:
             return [result for job in batch for result in _run([job])]
         if isinstance(error, RequestError):

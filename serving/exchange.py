@@ -1,4 +1,4 @@
-"""One request for predictions, from its headers to its answer, whichever way it came in."""
+"""One request, from its headers to its answer, whichever way it came in."""
 
 import itertools
 import re
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from serving.batcher import Job
     from serving.metrics import Series
-    from serving.models import Answers
 
 Headers = list[tuple[bytes, bytes]]
 Reply = Callable[[int, bytes, Sequence[tuple[bytes, bytes]]], None]
@@ -21,8 +20,8 @@ _OURS = secrets.token_hex(4)
 _NUMBERS = itertools.count(1)
 
 
-class Exchange:
-    """A request and what is known of its answer so far.
+class Heading:
+    """What the line and the headers of a request say.
 
     Attributes:
         path: As sent, with the query.
@@ -31,37 +30,14 @@ class Exchange:
         length: Its Content-Length header.
         request_id: The client's, where that can be logged as it is, or one of ours.
         started: When its headers were in, in seconds of ``time.monotonic``.
-        reply: Sends status, body and headers beside those of every answer.
-        model: Name that was asked for.
-        rows: Texts in it.
-        series: Where its version is counted.
-        held: What keeps that version in memory.
-        job: Its place in the queue.
-        render: Makes the body of the reply.
-        headers: Of a reply with predictions.
     """
 
-    __slots__ = (
-        "authorization",
-        "headers",
-        "held",
-        "host",
-        "job",
-        "length",
-        "model",
-        "path",
-        "render",
-        "reply",
-        "request_id",
-        "rows",
-        "series",
-        "started",
-    )
+    __slots__ = ("authorization", "host", "length", "path", "request_id", "started")
 
-    def __init__(self, path: str, headers: Headers, reply: Reply):
+    def __init__(self, path: str, headers: Headers):
         """Reads headers; their names are in lower case, as in ASGI."""
         self.started = time.monotonic()
-        self.path, self.reply = path, reply
+        self.path = path
         self.host = self.authorization = self.length = given = None
         for name, value in headers:
             if name == b"host":
@@ -73,9 +49,29 @@ class Exchange:
             elif name == b"authorization":
                 self.authorization = value
         self.request_id = read_request_id(given)
+
+
+class Exchange(Heading):
+    """A request for predictions and what is known of its answer so far.
+
+    Attributes:
+        reply: Sends status, body and headers beside those of every answer.
+        model: Name that was asked for.
+        rows: Texts in it.
+        series: Where its version is counted.
+        held: What keeps that version in memory.
+        job: Its place in the queue.
+        headers: Of a reply with predictions.
+    """
+
+    __slots__ = ("headers", "held", "job", "model", "reply", "rows", "series")
+
+    def __init__(self, path: str, headers: Headers, reply: Reply):
+        """Reads headers; nothing is asked of a model yet."""
+        super().__init__(path, headers)
+        self.reply = reply
         self.model = ""
         self.rows = 0
-        self.render: Callable[[Answers], bytes] = _no_reply
         self.series: Series | None = None
         self.held: AbstractContextManager[Any] | None = None
         self.job: Job | None = None
@@ -87,7 +83,3 @@ def read_request_id(given: bytes | None) -> str:
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
     return f"{_OURS}-{next(_NUMBERS):x}"
-
-
-def _no_reply(answers: "Answers") -> bytes:
-    raise NotImplementedError

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from serving.errors import Code, RequestError
+from serving.json_nesting import measure, most_containers
 
 _SHOWN_CHARACTERS = 200
 # What orjson says (a part of it) to what RapidJSON, which TensorFlow Serving parses with, says of the same body.
@@ -31,7 +32,7 @@ def invalid(message: str) -> RequestError:
     return RequestError(Code.INVALID_ARGUMENT, message)
 
 
-def read_object(body: bytes, most_bytes: int, depth: int) -> dict[str, Any]:
+def read_object(body: bytes, most_bytes: int, depth: int, containers: int) -> dict[str, Any]:
     """Returns the object that a body holds.
 
     Parsed strictly, as RFC 8259 says: no NaN, no lone surrogates, no bytes that are not UTF-8. TensorFlow Serving
@@ -41,6 +42,7 @@ def read_object(body: bytes, most_bytes: int, depth: int) -> dict[str, Any]:
         body: As sent, whatever its Content-Type.
         most_bytes: Length above which it is not looked at.
         depth: Arrays and objects within each other above which it is refused.
+        containers: Arrays and objects in all, likewise.
 
     Raises:
         RequestError: ``TOO_LARGE``, or ``INVALID_ARGUMENT`` for anything that is not such an object.
@@ -50,16 +52,17 @@ def read_object(body: bytes, most_bytes: int, depth: int) -> dict[str, Any]:
         raise RequestError(Code.TOO_LARGE, message)
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    # Two counts rule out both in nearly every body; only what is left is measured.
+    if most_containers(body) > min(depth, containers):
+        nesting = measure(body)
+        if nesting.depth > depth:
+            raise invalid(f"JSON Parse error: More than {depth} arrays and objects within each other")
+        if nesting.containers > containers:
+            raise invalid(f"JSON Parse error: More than {containers} arrays and objects")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # The parser has a limit of its own, above any that makes sense here.
-        if "depth limit" in error.msg or "recursion" in error.msg.lower():
-            raise _too_deep(depth) from error
         raise invalid(_parse_error(error)) from error
-    # Two counts rule out nesting in nearly every body; only what is left is walked.
-    if body.count(b"[") + body.count(b"{") > depth and _is_deeper(document, depth):
-        raise _too_deep(depth)
     if type(document) is not dict:
         raise invalid(f"JSON Value: {show(document)} Is not object")
     return document
@@ -90,22 +93,3 @@ def _parse_error(error: orjson.JSONDecodeError) -> str:
     # The parser counts characters, and has no text to show where the body is not UTF-8.
     offset = len(error.doc[: error.pos].encode())
     return f"JSON Parse error: {sentence} at offset: {offset}"
-
-
-def _too_deep(depth: int) -> RequestError:
-    return invalid(f"JSON Parse error: More than {depth} arrays and objects within each other")
-
-
-def _is_deeper(document: Any, depth: int) -> bool:
-    """Walks level by level: the call stack does not grow with the nesting."""
-    level = [document] if isinstance(document, dict | list) else []
-    for _ in range(depth):
-        level = [
-            child
-            for parent in level
-            for child in (parent.values() if type(parent) is dict else parent)
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return False
-    return True

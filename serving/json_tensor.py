@@ -1,7 +1,7 @@
 """Strings out of the forms that TensorFlow Serving takes for a tensor, and its words for what it does not take."""
 
 import binascii
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from serving.errors import RequestError
@@ -25,12 +25,13 @@ def strings_of_rows(instances: list[Any], name: str) -> list[str | bytes]:
     return [_named_row(*row, name) if named else _plain_row(*row) for row in enumerate(instances)]
 
 
-def strings_of_columns(inputs: Any, name: str) -> list[str | bytes]:
+def strings_of_columns(inputs: Any, name: str, check_count: Callable[[int], None]) -> list[str | bytes]:
     """Returns one string per row of ``inputs``.
 
     Args:
         inputs: A list of strings and ``{"b64": ...}``, or an object that has one under the input's name.
         name: The input's.
+        check_count: Refuses too many rows, before any is looked at.
 
     Raises:
         RequestError: It is something else.
@@ -40,6 +41,7 @@ def strings_of_columns(inputs: Any, name: str) -> list[str | bytes]:
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
         inputs = inputs[name]
     if isinstance(inputs, list):
+        check_count(len(inputs))
         return [_string(value) for value in inputs]
     _string(inputs)
     raise invalid("Batching Run() input tensors must have at least one dimension")

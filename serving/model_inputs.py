@@ -7,6 +7,8 @@ from typing import cast
 from components import features
 from serving.json_body import invalid
 
+_CONTAINERS_BESIDE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -16,6 +18,11 @@ class Limits:
     instances: int = 256
     text_characters: int = 10_000
     depth: int = 32
+
+    @property
+    def containers(self) -> int:
+        """Arrays and objects: two for an instance that names its input and is base64, and plenty for what is beside."""
+        return 2 * self.instances + _CONTAINERS_BESIDE
 
 
 def check_count(rows: int, limits: Limits) -> None:

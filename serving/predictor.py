@@ -6,6 +6,9 @@ import logging
 import math
 import time
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from components import features
@@ -25,6 +28,8 @@ from serving.protocol_v2 import parse_infer, render_infer
 if TYPE_CHECKING:
     from serving.repository import Repository
     from serving.versions import Version
+
+Render = Callable[[Answers], bytes]
 
 _LOGGER = logging.getLogger("newsdesk.serving")
 _CHALLENGER, _CHAMPION = "challenger", "champion"
@@ -60,32 +65,24 @@ class Predictor:
 
     def predict(self, exchange: Exchange, body: bytes) -> None:
         """Takes a whole ``:predict``, ``:classify`` or ``:regress``; what is sent is sent when it is there."""
-        try:
+        with self._refusing(exchange):
             self._admit(exchange)
             target = parse_target("POST", exchange.path)
             version = self._choose(exchange, target)
             if target.action != "predict":
                 refuse_examples(body, self.limits, version.loaded.signatures, target.action)
             request = parse_predict(body, self.limits, INPUTS)
-            exchange.render = _render_rows if request.rows else _render_columns
-            self._queue(exchange, version, request.signature, request.inputs)
-        except RequestError as error:
-            self.refuse(exchange, error)
-        except Exception:
-            self._fail(exchange)
+            render = partial(render_predictions, rows=request.rows)
+            self._queue(exchange, version, request.signature, request.inputs, render)
 
     def infer(self, exchange: Exchange, target: Target, body: bytes) -> None:
         """Takes a whole ``infer`` of KServe's protocol."""
-        try:
+        with self._refusing(exchange):
             self._admit(exchange)
             version = self._choose(exchange, target)
             request = parse_infer(body, self.limits)
-            exchange.render = lambda answers: render_infer(request, answers, version.model, version.number)
-            self._queue(exchange, version, features.SERVING_SIGNATURE, request.inputs)
-        except RequestError as error:
-            self.refuse(exchange, error)
-        except Exception:
-            self._fail(exchange)
+            render = partial(render_infer, request, model=version.model, version=version.number)
+            self._queue(exchange, version, features.SERVING_SIGNATURE, request.inputs, render)
 
     def abandon(self, exchange: Exchange) -> None:
         """Forgets a request whose client has gone."""
@@ -105,13 +102,28 @@ class Predictor:
         if reason:
             self._metrics.rejected[reason] += 1
 
+    @contextmanager
+    def _refusing(self, exchange: Exchange) -> Iterator[None]:
+        """Answers what goes wrong in a block."""
+        try:
+            yield
+        except RequestError as error:
+            self.refuse(exchange, error)
+        except Exception:
+            # Nobody is above: without an answer the client would wait, and the version be held, for ever.
+            _LOGGER.exception("request %s failed", exchange.request_id)
+            self.refuse(exchange, RequestError(Code.INTERNAL, "the server failed: its log says how"))
+
     def _admit(self, exchange: Exchange) -> None:
         self._gate.check_host(exchange.host)
         self._gate.check_token(exchange.authorization)
 
-    def _queue(self, exchange: Exchange, version: "Version", signature: str, inputs: list[bytes]) -> None:
+    def _queue(
+        self, exchange: Exchange, version: "Version", signature: str, inputs: list[bytes], render: Render
+    ) -> None:
         def done(answers: Answers | None, error: RequestError | None) -> None:
-            self._finish(exchange, answers, error)
+            with self._refusing(exchange):
+                self._finish(exchange, render, answers, error)
 
         exchange.rows = len(inputs)
         exchange.job = self._batcher.add(version, signature, inputs, done)
@@ -153,26 +165,14 @@ class Predictor:
         digest = hashlib.blake2b(request_id.encode(), digest_size=4).digest()
         return int.from_bytes(digest) < self._share
 
-    def _finish(self, exchange: Exchange, answers: Answers | None, error: RequestError | None) -> None:
+    def _finish(self, exchange: Exchange, render: Render, answers: Answers | None, error: RequestError | None) -> None:
         if error or answers is None:
-            self.refuse(exchange, error or RequestError(Code.INTERNAL, "the model gave no answer"))
-            return
-        try:
-            body = exchange.render(answers)
-        except RequestError as wrong:
-            self.refuse(exchange, wrong)
-            return
-        except Exception:
-            self._fail(exchange)
-            return
+            raise error or RequestError(Code.INTERNAL, "the model gave no answer")
+        body = render(answers)
         assert exchange.series
         exchange.series.predict(answers.labels)
         self._end(exchange, Code.OK)
         exchange.reply(200, body, exchange.headers)
-
-    def _fail(self, exchange: Exchange) -> None:
-        _LOGGER.exception("request %s failed", exchange.request_id)
-        self.refuse(exchange, RequestError(Code.INTERNAL, "the server failed: its log says how"))
 
     def _end(self, exchange: Exchange, code: Code) -> None:
         """Lets go, counts and logs."""
@@ -202,14 +202,6 @@ class Predictor:
             if code is not Code.OK:
                 record["code"], record["path"] = code.name, exchange.path[:_MOST_LOGGED]
             self._log.add(record)
-
-
-def _render_rows(answers: Answers) -> bytes:
-    return render_predictions(answers, rows=True)
-
-
-def _render_columns(answers: Answers) -> bytes:
-    return render_predictions(answers, rows=False)
 
 
 def refusal_headers(error: RequestError) -> list[tuple[bytes, bytes]]:

@@ -134,7 +134,7 @@ def parse_predict(body: bytes, limits: Limits, signatures: Mapping[str, str]) ->
     Raises:
         RequestError: ``INVALID_ARGUMENT``, or ``TOO_LARGE`` for the body as a whole.
     """
-    document = read_object(body, limits.body_bytes, limits.depth)
+    document = read_object(body, limits.body_bytes, limits.depth, limits.containers)
     signature = _signature_name(document)
     if signature not in signatures:
         raise invalid(f'Serving signature name: "{shorten(signature)}" not found in signature def')
@@ -152,10 +152,9 @@ def parse_predict(body: bytes, limits: Limits, signatures: Mapping[str, str]) ->
         check_count(len(instances), limits)
         found = strings_of_rows(instances, name)
     elif "inputs" in document:
-        found = strings_of_columns(document["inputs"], name)
+        found = strings_of_columns(document["inputs"], name, lambda rows: check_count(rows, limits))
         if not found:
             raise invalid(f"JSON Value: {show(document)} No values in 'inputs' array")
-        check_count(len(found), limits)
     else:
         raise invalid("Missing 'inputs' or 'instances' key")
     return PredictRequest(signature, encode_inputs(found, name, limits), rows)
@@ -173,7 +172,7 @@ def refuse_examples(body: bytes, limits: Limits, signatures: Mapping[str, Signat
     Raises:
         RequestError: Always, with what TensorFlow Serving has against the body, or else against the model.
     """
-    document = read_object(body, limits.body_bytes, limits.depth)
+    document = read_object(body, limits.body_bytes, limits.depth, limits.containers)
     signature = _signature_name(document)
     for example in [*_context(document), *_examples(document)]:
         if type(example) is not dict:

@@ -47,7 +47,7 @@ def parse_infer(body: bytes, limits: Limits) -> InferRequest:
     Raises:
         RequestError: ``INVALID_ARGUMENT``, or ``TOO_LARGE`` for the body as a whole.
     """
-    document = read_object(body, limits.body_bytes, limits.depth)
+    document = read_object(body, limits.body_bytes, limits.depth, limits.containers)
     number = document.get("id")
     if "id" in document and type(number) is not str:
         raise _wrong("id", number, "a string")

@@ -181,7 +181,9 @@ class Repository:
             try:
                 found = self._load_next()
             except Exception:
-                _log.exception("loading went wrong: the next look at the disk tries again")
+                # What a model does wrong is its version's failure, see below; this is our own, and with the thread
+                # every later version would be lost.
+                _log.exception("loading went wrong: the next look at the disk goes on with what is left")
                 found = False
             if not found:
                 self._work.wait()
@@ -232,6 +234,7 @@ class Repository:
             self._renew_leases()
             loaded = load_version(held.directory, self._load, self._warm)
         except Exception as error:
+            # A SavedModel may fail in any way: the status of its version tells how, and the others go on.
             failure = judge(error, files, self._clock())
             with self._lock:
                 model.fail(held, failure)
