@@ -12,8 +12,6 @@ import numpy as np
 
 from serving.models import Model
 
-WORD_LIMIT = 60
-"""Words that are weighed, from the beginning; together with the whole text they are about one chunk of the model's."""
 _CHUNK = re.compile(r"\S+")
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -36,21 +34,22 @@ class Word:
     weight: float
 
 
-def explain(model: Model, text: str, label_id: int) -> list[Word]:
+def explain(model: Model, text: str, label_id: int, most_words: int) -> list[Word]:
     """Weighs the words of a text, in one batch.
 
     Args:
         model: A loaded model.
         text: What was classified.
         label_id: The class to explain, which is usually the answered one.
+        most_words: How many are weighed, from the beginning; the batch has one row more.
 
     Returns:
-        The first ``WORD_LIMIT`` words in the order of the text.
+        The first ``most_words`` words in the order of the text.
 
     Raises:
         RequestError: The model could not answer.
     """
-    spans = find_words(text)[:WORD_LIMIT]
+    spans = find_words(text)[:most_words]
     if not spans:
         return []
     texts = [text, *(text[:start] + text[end:] for start, end in spans)]

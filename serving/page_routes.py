@@ -21,7 +21,7 @@ from starlette.routing import Route
 from components import features
 from components.errors import BadInputError
 from serving.errors import Code, RequestError
-from serving.explain import WORD_LIMIT, explain, find_words
+from serving.explain import explain, find_words
 from serving.figures import read_figures
 from serving.limits import read_body
 from serving.page_files import file_routes
@@ -29,7 +29,7 @@ from serving.page_files import file_routes
 if TYPE_CHECKING:
     from serving.repository import Repository, Version
 
-# An explanation is as much work as WORD_LIMIT requests: one at a time leaves a core to those.
+# An explanation is as much work as a request for each of its words: one at a time leaves a core to those.
 _AT_A_TIME = 1
 _MOST_WAITING = 4
 _RETRY_SECONDS = 2.0
@@ -47,15 +47,15 @@ class _Question(BaseModel):
     label: str | None = None
 
 
-def page_routes(repository: "Repository", explain_on: bool = True, text_characters: int = 10_000) -> list[Route]:
+def page_routes(repository: "Repository", most_words: int, text_characters: int) -> list[Route]:
     """Returns the routes of the page: its files, which hold no secret, and ``/explain``, which a token may guard.
 
     Args:
         repository: What is loaded.
-        explain_on: Whether words are weighed; otherwise a text gets its class and probabilities only.
+        most_words: How many words of a text are weighed; with 0 it gets its class and probabilities only.
         text_characters: Length of a text above which it is refused.
     """
-    desk = _Desk(repository, explain_on, text_characters)
+    desk = _Desk(repository, most_words, text_characters)
     turns = _Turns()
     most_bytes = text_characters * _BYTES_PER_CHARACTER + _BYTES_BESIDE
 
@@ -94,9 +94,9 @@ class _Turns:
 class _Desk:
     """What the page is told, from what is loaded; not for the event loop."""
 
-    def __init__(self, repository: "Repository", explain_on: bool, text_characters: int):
+    def __init__(self, repository: "Repository", most_words: int, text_characters: int):
         self._repository = repository
-        self._explain_on = explain_on
+        self._most_words = most_words
         self._text_characters = text_characters
         # A card is read once per loaded model: parsing YAML holds up every other thread for some 20 ms.
         self._figures: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
@@ -104,8 +104,8 @@ class _Desk:
     def choices(self) -> dict[str, Any]:
         return {
             "models": [self._model(name) for name in self._repository.models()],
-            "explains": self._explain_on,
-            "word_limit": WORD_LIMIT,
+            "explains": self._most_words > 0,
+            "word_limit": self._most_words,
             "text_characters": self._text_characters,
         }
 
@@ -115,7 +115,8 @@ class _Desk:
             answers = version.loaded.answer([question.text.encode()])
             label_id = int(answers.label_ids[0])
             row = answers.probabilities[0].tolist()
-            words = explain(version.loaded, question.text, label_id) if self._explain_on else None
+            most = self._most_words
+            words = explain(version.loaded, question.text, label_id, most) if most else None
             return {
                 **self._describe(version),
                 features.OUTPUT_LABEL: answers.labels[0],

@@ -48,6 +48,8 @@ def test_an_unknown_setting_is_told_with_the_nearest() -> None:
         ("token_env", "NOT A NAME"),
         ("host", ""),
         ("header_seconds", "0"),
+        ("explain_words", "501"),
+        ("explain_words", "-1"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(key: str, value: str) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import run_facts
-from page_world import CARD, EVIDENCE, WordModel
+from page_world import CARD, EVIDENCE, WORD_LIMIT, WordModel
 
 from components.errors import BadInputError
 from components.report.model_card import CARD_FILE, render_model_card
-from serving.explain import WORD_LIMIT, explain, find_words, log_odds
+from serving.explain import explain, find_words, log_odds
 from serving.figures import read_figures
 
 SPORTS = 1
@@ -46,7 +46,7 @@ def test_words_stand_between_white_space_without_their_punctuation(text: str, fo
 
 def test_a_word_weighs_what_the_log_odds_lose_without_it(model: WordModel) -> None:
     text = "Striker scores late goal, treaty or not"
-    found = {word.text: word.weight for word in explain(model, text, SPORTS)}
+    found = {word.text: word.weight for word in explain(model, text, SPORTS, WORD_LIMIT)}
     assert list(found) == ["Striker", "scores", "late", "goal", "treaty", "or", "not"]
 
     def odds(*known: str) -> float:
@@ -65,32 +65,32 @@ def test_a_word_weighs_what_the_log_odds_lose_without_it(model: WordModel) -> No
 
 
 def test_another_class_is_explained_on_request(model: WordModel) -> None:
-    found = {word.text: word.weight for word in explain(model, "striker treaty", label_id=0)}
+    found = {word.text: word.weight for word in explain(model, "striker treaty", label_id=0, most_words=WORD_LIMIT)}
     assert found["striker"] < 0 < found["treaty"]
 
 
 def test_every_occurrence_is_left_out_by_itself_in_one_batch(model: WordModel) -> None:
     text = "goal, goal"
-    found = explain(model, text, SPORTS)
+    found = explain(model, text, SPORTS, WORD_LIMIT)
     assert [(word.start, word.end) for word in found] == [(0, 4), (6, 10)]
     assert model.asked == [[b"goal, goal", b", goal", b"goal, "]]
 
 
 def test_positions_count_code_points(model: WordModel) -> None:
     text = "🚀🚀 goal 👩‍🚀 goal"
-    for word in explain(model, text, SPORTS):
+    for word in explain(model, text, SPORTS, WORD_LIMIT):
         assert text[word.start : word.end] == word.text
-    assert explain(model, text, SPORTS)[-1].start == 12
+    assert explain(model, text, SPORTS, WORD_LIMIT)[-1].start == 12
 
 
 def test_a_long_text_is_bounded(model: WordModel) -> None:
     text = " ".join(["word"] * (WORD_LIMIT + 5))
-    assert len(explain(model, text, SPORTS)) == WORD_LIMIT
+    assert len(explain(model, text, SPORTS, WORD_LIMIT)) == WORD_LIMIT
     assert [len(batch) for batch in model.asked] == [WORD_LIMIT + 1]
 
 
 def test_a_text_without_words_asks_nothing(model: WordModel) -> None:
-    assert explain(model, " ... ", SPORTS) == []
+    assert explain(model, " ... ", SPORTS, WORD_LIMIT) == []
     assert model.asked == []
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_world import MemoryRepository, WordModel, make_app, make_version
+from page_world import WORD_LIMIT, MemoryRepository, WordModel, make_app, make_version
 from starlette.testclient import TestClient
 
+from serving.app import make_app as app_of_the_server
+from serving.config import make_config
 from serving.errors import Code, RequestError
-from serving.explain import WORD_LIMIT
 
 PAGE = Path(__file__).parents[2] / "serving" / "page"
 TEXT = "Striker scores a goal"
@@ -146,11 +147,25 @@ def test_a_long_text_is_weighed_in_part_and_says_so(client: TestClient) -> None:
 
 
 def test_without_explanations_the_model_is_asked_once(repository: MemoryRepository) -> None:
-    with TestClient(make_app(repository, explain_on=False)) as client:
-        assert client.get("/explain").json()["explains"] is False
+    with TestClient(make_app(repository, most_words=0)) as client:
+        told = client.get("/explain").json()
+        assert (told["explains"], told["word_limit"]) == (False, 0)
         answer = ask(client).json()
     assert (answer["label"], answer["words"]) == ("Sports", None)
     assert repository.versions()[0].loaded.asked == [[TEXT.encode()]]
+
+
+@pytest.mark.parametrize(("setting", "words"), [("0", None), ("1", 1), ("2", 2)])
+def test_the_server_weighs_as_many_words_as_it_is_set_to(
+    repository: MemoryRepository, setting: str, words: int | None
+) -> None:
+    app = app_of_the_server(repository, make_config({"model_dir": "nowhere", "explain_words": setting}))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        told = client.get("/explain").json()
+        answer = ask(client, text="goal " * 3).json()
+    assert (told["explains"], told["word_limit"]) == (words is not None, words or 0)
+    assert (None if answer["words"] is None else len(answer["words"])) == words
+    assert [len(batch) for batch in repository.versions()[0].loaded.asked] == [1] + [1 + int(setting)] * bool(words)
 
 
 def test_a_version_without_a_card_answers_and_says_what_is_missing(tmp_path: Path) -> None:

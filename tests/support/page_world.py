@@ -26,6 +26,7 @@ EVIDENCE = {
     "software": (3, 2.0), "telescope": (3, 2.4),
 }  # fmt: skip
 """Word to the class that it speaks for and by how much, in nats."""
+WORD_LIMIT = 60
 CARD = """---
 license: apache-2.0
 model-index:
@@ -146,6 +147,7 @@ class TokenDoor:
 
 def make_app(repository: MemoryRepository, **settings: Any) -> Starlette:
     """Returns an application of nothing but the page."""
+    settings = {"most_words": WORD_LIMIT, "text_characters": 10_000} | settings
     return Starlette(routes=page_routes(repository, **settings))  # type: ignore[arg-type]
 
 
