@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from served_signatures import make_signature
 
 from serving.errors import Code, RequestError
 from serving.models import Answers
@@ -24,7 +25,6 @@ from serving.protocol_v2 import (
     render_ready,
     render_server,
 )
-from serving.signatures import Signature, TensorInfo
 
 LIMITS = Limits()
 ANSWERS = Answers(["Sports", "World"], np.array([1, 0]), np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]], np.float32))
@@ -182,20 +182,11 @@ def test_what_is_not_a_number_is_an_error() -> None:
 
 
 def test_health_and_metadata() -> None:
-    signature = Signature(
-        {"text": TensorInfo("t:0", "DT_STRING", (-1,))},
-        {
-            "label": TensorInfo("s:0", "DT_STRING", (-1,)),
-            "label_id": TensorInfo("s:1", "DT_INT64", (-1,)),
-            "probabilities": TensorInfo("s:2", "DT_FLOAT", (-1, 4)),
-        },
-        "tensorflow/serving/predict",
-    )
     assert orjson.loads(render_live()) == {"live": True}
     assert [orjson.loads(render_ready(ready)) for ready in (True, False)] == [{"ready": True}, {"ready": False}]
     assert orjson.loads(render_model_ready("m", False)) == {"name": "m", "ready": False}
     assert orjson.loads(render_server("0.1.0")) == {"name": "newsdesk", "version": "0.1.0", "extensions": []}
-    assert orjson.loads(render_model_metadata("m", [10, 9], signature)) == {
+    assert orjson.loads(render_model_metadata("m", [10, 9], make_signature(4))) == {
         "name": "m",
         "versions": ["9", "10"],
         "platform": "tensorflow_savedmodel",

@@ -1,65 +1,19 @@
-"""The files of serving/deploy agree with each other, with the server and with what is measured; nothing is started."""
+"""The deployment files agree with each other and with the server."""
 
 import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from deploy_files import FLAGS, LIMITS, SCRAPED, compose_flags, inference_service, kserve_flags, read
 from deploy_tools import DEPLOY, interpolate, read_compose
 from google.protobuf import text_format
-from nginx_front import free_port, run_fake_serving
 from serving_settings import parse_batching, parse_monitoring
 
-from serving.config import ServerConfig
 from serving.errors import Code
-from serving.metrics import Metrics
-
-LIMITS = ServerConfig(model_dir=Path("serving"))
-SCRAPED = "/monitoring/prometheus/metrics"
-# Every flag that is used here, from tensorflow_serving/model_servers/main.cc: an unknown one stops the server.
-FLAGS = {
-    "allow_version_labels_for_unavailable_models",
-    "batching_parameters_file",
-    "enable_batching",
-    "load_retry_interval_micros",
-    "max_num_load_retries",
-    "model_config_file",
-    "model_config_file_poll_wait_seconds",
-    "model_name",
-    "monitoring_config_file",
-    "num_load_threads",
-    "rest_api_timeout_in_ms",
-}
-# What is no metric in an expression.
-PROMQL = {"abs", "and", "count", "histogram_quantile", "increase", "or", "rate", "sum", "unless"}
-NOT_OURS = {"up", "ALERTS"}
-
-
-def read(name: str) -> str:
-    return (DEPLOY / name).read_text(encoding="utf-8")
-
-
-def inference_service() -> dict[str, Any]:
-    return yaml.safe_load(read("inference-service.yaml"))
-
-
-def flags(arguments: list[str]) -> dict[str, str]:
-    pairs = [argument.removeprefix("--").partition("=") for argument in arguments]
-    assert len({name for name, _, _ in pairs}) == len(pairs), "a flag stands twice"
-    return {name: value for name, _, value in pairs}
-
-
-def compose_flags() -> dict[str, str]:
-    return flags(read_compose()["services"]["serving"]["command"])
-
-
-def kserve_flags() -> dict[str, str]:
-    return flags(inference_service()["spec"]["predictor"]["model"]["args"])
-
 
 # TensorFlow Serving's settings
 
@@ -215,65 +169,6 @@ def test_readiness_is_an_answer_of_the_model_and_life_is_not() -> None:
     assert model["startupProbe"]["periodSeconds"] * model["startupProbe"]["failureThreshold"] >= 120
 
 
-# Probes: the very commands, in the shell that the image has
-
-
-def compose_probe(port: int) -> list[str]:
-    kind, *command = read_compose()["services"]["serving"]["healthcheck"]["test"]
-    assert kind == "CMD"
-    return [part.replace("/127.0.0.1/8501", f"/127.0.0.1/{port}") for part in command]
-
-
-def kserve_probe(port: int) -> list[str]:
-    command = inference_service()["spec"]["predictor"]["model"]["readinessProbe"]["exec"]["command"]
-    return [part.replace("/127.0.0.1/8080", f"/127.0.0.1/{port}") for part in command]
-
-
-PROBES = pytest.mark.parametrize(
-    ("probe", "path"),
-    [
-        (compose_probe, "/v1/models/ag_news/labels/champion:predict"),
-        (kserve_probe, "/v1/models/ag_news:predict"),
-    ],
-    ids=["compose", "kserve"],
-)
-
-
-def ask(probe: Callable[[int], list[str]], port: int) -> int:
-    command = probe(port)
-    assert str(port) in command[-1]
-    return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode
-
-
-@PROBES
-def test_a_probe_is_one_whole_request_for_a_prediction(probe: Callable[[int], list[str]], path: str) -> None:
-    with run_fake_serving() as fake:
-        assert ask(probe, fake.port) == 0
-    (asked,) = fake.asked
-    assert (asked.method, asked.path) == ("POST", path)
-    assert json.loads(asked.body) == {"instances": ["ready"]}
-
-
-@PROBES
-@pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_a_probe_sees_a_model_that_does_not_answer(probe: Callable[[int], list[str]], path: str, status: int) -> None:
-    with run_fake_serving() as fake:
-        fake.status = status
-        assert ask(probe, fake.port) != 0
-
-
-@PROBES
-def test_a_probe_sees_that_nobody_listens(probe: Callable[[int], list[str]], path: str) -> None:
-    assert ask(probe, free_port()) != 0
-
-
-@PROBES
-def test_a_probe_does_not_wait_for_ever(probe: Callable[[int], list[str]], path: str) -> None:
-    with run_fake_serving() as fake:
-        fake.delay = 5
-        assert ask(probe, fake.port) != 0
-
-
 # nginx: what it refuses, newsdesk serve refuses
 
 
@@ -309,94 +204,6 @@ def test_the_front_refuses_with_the_codes_of_newsdesk_serve() -> None:
     }
     for _, body in replies:
         assert set(json.loads(body)) == {"error"}
-
-
-# Names of metrics
-
-
-def measured() -> set[str]:
-    """Returns every name that a server writes, by making one of each."""
-    metrics = Metrics()
-    metrics.series("ag_news", 1, "champion").count(Code.OK, 0.01)
-    metrics.series("ag_news", 1, "champion").predict(["World"])
-    metrics.ran_batch("ag_news", 1, 0.01)
-    metrics.count_load("ag_news", 1.0)
-    metrics.count_load_failure("ag_news")
-    metrics.rejected["queue"] += 1
-    metrics.loaded = lambda: [("ag_news", 1, ["champion"])]
-    text = (metrics.render() + metrics.render_tensorflow()).decode()
-    return {re.split(r"[{ ]", line, maxsplit=1)[0] for line in text.splitlines() if not line.startswith("#")}
-
-
-def named(expression: str) -> set[str]:
-    """Returns the metrics of a PromQL expression."""
-    bare = re.sub(r'"[^"]*"', "", expression)
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", bare)
-    bare = re.sub(r"\b(by|on|without|ignoring|group_left)\s*\([^)]*\)", "", bare)
-    bare = re.sub(r"\boffset\s+\w+", "", bare)
-    return set(re.findall(r"[a-zA-Z_:][\w:]*", bare)) - PROMQL
-
-
-def test_the_names_of_an_expression_are_found() -> None:
-    assert named('sum by (a, le) (rate(newsdesk_x_total{b="c{}",d=~"e|"}[5m] offset 1h)) > 0.5') == {"newsdesk_x_total"}
-    assert named("1 - :tensorflow:serving:y / on (job) group_left () up") == {":tensorflow:serving:y", "up"}
-
-
-def alert_rules() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(read("alerts.yaml"))["groups"] for rule in group["rules"]]
-
-
-def panel_expressions() -> Iterator[tuple[str, str]]:
-    for panel in json.loads(read("dashboard.json"))["panels"]:
-        for target in panel.get("targets", []):
-            yield panel["title"], target["expr"]
-
-
-def test_alerts_are_about_what_is_measured() -> None:
-    known = measured() | NOT_OURS
-    unknown = {rule["alert"]: named(rule["expr"]) - known for rule in alert_rules()}
-    assert {alert: names for alert, names in unknown.items() if names} == {}
-
-
-def test_the_dashboard_shows_what_is_measured() -> None:
-    known = measured()
-    unknown = [(title, named(expression) - known) for title, expression in panel_expressions()]
-    assert [item for item in unknown if item[1]] == []
-
-
-def test_the_dashboard_shows_every_metric_of_ours() -> None:
-    shown = set().union(*(named(expression) for _, expression in panel_expressions()))
-    families = {re.sub(r"_(bucket|sum|count|total|created)$", "", name) for name in measured()}
-    assert families - {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in shown} == set()
-
-
-def test_an_alert_says_how_bad_it_is_and_what_to_do() -> None:
-    rules = alert_rules()
-    assert len({rule["alert"] for rule in rules}) == len(rules)
-    for rule in rules:
-        assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]
-        assert set(rule["annotations"]) == {"summary", "description"}, rule["alert"]
-
-
-def test_each_alert_is_tested() -> None:
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("alerts_*.yaml")]
-    checks = [check for file in files for case in file["tests"] for check in case["alert_rule_test"]]
-    fired = {check["alertname"] for check in checks if check["exp_alerts"]}
-    assert fired == {rule["alert"] for rule in alert_rules()}
-
-
-def test_panels_do_not_lie_on_each_other() -> None:
-    taken: set[tuple[int, int]] = set()
-    for panel in json.loads(read("dashboard.json"))["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert max(x for x, _ in cells) < 24
-        assert not cells & taken, panel["title"]
-        taken |= cells
 
 
 def test_the_readme_speaks_of_every_file() -> None:

@@ -1,0 +1,72 @@
+"""Runs batch inference from files to files, with a model that stands in for a real one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_world import NAMES, ByLength, Classify
+
+from components.manifest import hash_files, make_manifest
+from pipeline.beam_options import IN_MEMORY
+from serving.batch import classify as batch
+from serving.batch.files import find_files
+from serving.batch.output import Output, choose_output
+from serving.batch.quarantine import plan_with_quarantine
+
+
+@pytest.fixture(autouse=True)
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "LoadedModel", ByLength)
+    monkeypatch.setattr(ByLength, "made", 0)
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """A pushed version whose manifest is true."""
+    directory = tmp_path / "models" / "1"
+    directory.mkdir(parents=True)
+    (directory / "saved_model.pb").write_bytes(b"graph")
+    files = hash_files(directory)
+    (directory / "MANIFEST.json").write_text(make_manifest(1, files, {}))
+    return directory
+
+
+@pytest.fixture
+def classify(tmp_path: Path, version: Path) -> Classify:
+    """Runs all of it: ``classify("in.csv", "out.csv", shard_rows=2)``, both below the test's directory."""
+
+    def call(
+        source: str,
+        target: str,
+        text: Sequence[str] = (),
+        names: tuple[str, str] = NAMES,
+        shard_rows: int = 10_000,
+        budget: float = 0.5,
+        format_: str | None = None,
+    ) -> tuple[batch.Summary, Output]:
+        files = find_files(str(tmp_path / source))
+        suffix = {".csv": "csv", "json": "jsonl", "quet": "parquet"}[
+            files[0].removesuffix(".gz").replace("jsonl", "json")[-4:]
+        ]
+        output = choose_output(str(tmp_path / target) + "/" * target.endswith("/"), suffix, format_)
+        output.check_input(files)
+        output.check()
+        plan = plan_with_quarantine(files, text, names, output, shard_rows, budget)
+        return batch.classify(plan, names, output, version, list(IN_MEMORY)), output
+
+    return call
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the shards that were computed."""
+    numbers: list[int] = []
+    real = batch.classify_shard
+
+    def note(shard: batch.Shard, job: batch.Job, model: batch.Model) -> dict[str, Any]:
+        numbers.append(shard.number)
+        return real(shard, job, model)
+
+    monkeypatch.setattr(batch, "classify_shard", note)
+    return numbers
