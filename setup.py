@@ -35,6 +35,8 @@ setup(
         f"kfp>=2.13,<2.14; {OLDER}",
         f"kfp>=2.16,<2.17; {NEWER}",
         f"protobuf>=6.33.5; {NEWER}",
+        # For pyarrow below 14.0.1 (CVE-2023-47248), which tfx 1.16 pins.
+        f"pyarrow-hotfix>=0.6; {OLDER}",
         "tensorflow-hub>=0.16.1",
         "mlflow>=3.17.2,<3.18",
         "apscheduler>=3.11,<4",
@@ -60,4 +62,8 @@ setup(
         "uvicorn>=0.35",
         "uvloop>=0.21",
     ],
+    extras_require={
+        # What serving/client_grpc.py needs; tfx brings it too, for as long as tfx itself needs it.
+        "grpc": [f"tensorflow-serving-api>=2.16,<2.17; {OLDER}", f"tensorflow-serving-api>=2.19,<2.22; {NEWER}"],
+    },
 )

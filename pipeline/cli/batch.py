@@ -79,7 +79,13 @@ def command(
     others.
 
     OUTPUT is one file if it ends like one (.csv, .jsonl, .parquet), else a directory. What is malformed is listed in
-    OUTPUT.quarantine.jsonl. A run that was killed goes on where it stopped when it is called again.
+    OUTPUT.quarantine.jsonl. A run that was killed goes on where it stopped when it is called again. Of two runs at
+    once on one OUTPUT the second is refused, but for an object store, which has no locks.
+
+    Columns come back as they were in the format they came in; only timestamps in Parquet's old INT96 become INT64.
+    In another format they change: out of CSV every field is a string; into CSV what is no string is its JSON; into
+    JSON lines dates and times are ISO 8601, decimals strings and NaN null; into Parquet a JSON column of mixed or
+    nested values is a string of JSON. Bytes, durations and maps go into Parquet only.
     """
     from pipeline.cli.screen import Progress, quiet, silence_warnings
 
@@ -94,17 +100,20 @@ def command(
     ):
         from serving.batch.classify import classify
         from serving.batch.files import find_files, format_of
+        from serving.batch.lock import exclusive
         from serving.batch.output import choose_output
         from serving.batch.quarantine import plan_with_quarantine
 
         files = find_files(_absolute(input_))
         place = choose_output(_absolute(output), str(format_of(files[0])), target)
         place.check_input(files)
-        place.check()
         names = (f"{prefix}label", f"{prefix}probability")
-        plan = plan_with_quarantine(files, text_columns, names, place, shard_rows, malformed_budget)
-        progress.line(f"{plan.rows:,} rows in {len(plan.shards)} shard{'s' * (len(plan.shards) > 1)}, model {version}")
-        summary = classify(plan, names, place, version, options)
+        with exclusive(place):
+            place.check()
+            plan = plan_with_quarantine(files, text_columns, names, place, shard_rows, malformed_budget)
+            shards = f"{len(plan.shards)} shard{'s' * (len(plan.shards) > 1)}"
+            progress.line(f"{plan.rows:,} rows in {shards}, model {version}")
+            summary = classify(plan, names, place, version, options)
     seconds = time.monotonic() - started
     found = _describe(summary, place, version, plan.malformed, seconds)
     if as_json:

@@ -65,6 +65,11 @@ class Output:
         """Where malformed records are listed."""
         return f"{self.path}.quarantine.jsonl" if self.single else f"{self.path}/_quarantine.jsonl"
 
+    @property
+    def lock(self) -> str:
+        """What a run holds while it writes; where there are locks."""
+        return f"{self.path}.lock"
+
     def part(self, number: int, count: int) -> str:
         """Returns the path of a shard."""
         return f"{self.place}/{_part(number, count)}.{self.target}"

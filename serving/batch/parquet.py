@@ -5,7 +5,6 @@ brought (CVE-2023-47248), against which ``pyarrow_hotfix`` helps, and has other 
 against.
 """
 
-import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
@@ -14,6 +13,7 @@ from components.errors import BadInputError
 from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 _ROWS = 1024
+_SAFE_VERSION = (14, 0, 1)
 
 
 def inspect_parquet(file: IO[bytes], path: str, asked: Sequence[str]) -> Layout:
@@ -91,11 +91,12 @@ def open_parquet(file: IO[bytes], path: str) -> Any:
     Raises:
         BadInputError: The file is no Parquet, or has a column of a type that is code.
     """
-    if importlib.util.find_spec("pyarrow_hotfix"):
-        import pyarrow_hotfix  # noqa: F401
     import pyarrow as pa
     from pyarrow import parquet
 
+    found = pa.cpp_version_info
+    if (found.major, found.minor, found.patch) < _SAFE_VERSION:
+        import pyarrow_hotfix  # noqa: F401  such a column raises an error from here on
     try:
         with warnings.catch_warnings():
             # Newer pyarrow does not run such code, but warns and reads on.

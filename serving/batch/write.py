@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
 _GROUP_ROWS = 16_384
+# The first of Parquet's versions with nanoseconds, which pyarrow 10 would make microseconds of, or refuse.
+_VERSION = "2.6"
 
 
 class Writer(Protocol):
@@ -97,7 +99,7 @@ def join_parts(target: str, parts: Iterable[str], head: bytes, file: IO[bytes]) 
     for part in parts:
         with open_input(part) as source:
             opened = parquet.ParquetFile(source)
-            writer = writer or parquet.ParquetWriter(file, opened.schema_arrow)
+            writer = writer or parquet.ParquetWriter(file, opened.schema_arrow, version=_VERSION)
             for group in range(opened.num_row_groups):
                 writer.write_table(opened.read_row_group(group))
     if writer is not None:
@@ -176,7 +178,7 @@ class _ParquetWriter:
         table = pa.concat_tables(self._held)
         self._held.clear()
         if self._writer is None:
-            self._writer = parquet.ParquetWriter(self._file, table.schema)
+            self._writer = parquet.ParquetWriter(self._file, table.schema, version=_VERSION)
         self._writer.write_table(table)
 
     def _table(self, rows: Sequence[Row]) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 
@@ -153,6 +154,51 @@ def test_bad_input_is_one_sentence(newsdesk: Newsdesk, tmp_path: Path, arguments
     assert [word for word in words if word not in err] == []
     assert not list(tmp_path.glob("out.csv"))
     assert not list(tmp_path.glob("*.shards"))
+
+
+@pytest.mark.parametrize("output", ["out.csv", "sub/out.csv", "parts"])
+def test_of_two_runs_on_one_output_the_second_is_refused(newsdesk: Newsdesk, tmp_path: Path, output: str) -> None:
+    (tmp_path / "sub").mkdir()
+    before = sorted(path for path in tmp_path.rglob("*") if "workspace" not in path.parts)
+    with filelock.FileLock(tmp_path / f"{output}.lock"):
+        code, out, err = newsdesk("batch", "in.csv", output)
+        assert (code, out, len(err.splitlines())) == (2, "", 1), err
+        assert f"another run is writing {tmp_path / output}" in err
+        assert newsdesk("batch", "in.csv", "other.csv")[0] == 0
+    (tmp_path / f"{output}.lock").unlink()
+    for path in tmp_path.glob("other*"):
+        path.unlink()
+    assert sorted(path for path in tmp_path.rglob("*") if "workspace" not in path.parts) == before
+
+
+def test_the_lock_is_held_while_it_writes_and_a_killed_run_leaves_none(
+    newsdesk: Newsdesk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # What a killed run leaves: the file, which nobody holds.
+    (tmp_path / "out.csv.lock").touch()
+    held: list[bool] = []
+    real = batch.classify_shard
+
+    def note(*arguments: Any) -> Any:
+        try:
+            with filelock.FileLock(tmp_path / "out.csv.lock", timeout=0):
+                held.append(False)
+        except filelock.Timeout:
+            held.append(True)
+        return real(*arguments)
+
+    monkeypatch.setattr(batch, "classify_shard", note)
+    assert newsdesk("batch", "in.csv", "out.csv")[0] == 0
+    assert held == [True]
+    assert not (tmp_path / "out.csv.lock").exists()
+    assert newsdesk("batch", "in.csv", "out.csv", "--malformed-budget", "0")[0] == 2
+    assert not (tmp_path / "out.csv.lock").exists()
+
+
+def test_output_that_has_no_place_is_refused(newsdesk: Newsdesk, tmp_path: Path) -> None:
+    code, _, err = newsdesk("batch", "in.csv", "in.csv/below/out.csv")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "cannot be written (Not a directory)" in err
 
 
 def test_a_damaged_model_is_refused(newsdesk: Newsdesk, workspace: Path) -> None:
