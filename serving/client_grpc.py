@@ -1,4 +1,4 @@
-"""Asks a server over TensorFlow Serving's gRPC API; needs ``tensorflow-serving-api``, which TFX brings.
+"""Asks a server over TensorFlow Serving's gRPC API; needs what ``newsdesk[grpc]`` brings.
 
 with GrpcClient("127.0.0.1:8500") as client:
     client.predict(["Central bank raises rates"])[0].label

@@ -1,8 +1,11 @@
 """The gRPC client against a small server in this process that speaks TensorFlow Serving's API."""
 
 import builtins
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -247,6 +250,14 @@ def test_metadata_is_typed(connect: Callable[..., GrpcClient], desk: Desk) -> No
         )
     }
     assert list(desk.asked[0].metadata_field) == ["signature_def"]
+
+
+def test_the_extra_brings_it(tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(tmp_path)]
+    subprocess.run(command, cwd=Path(__file__).parents[3], check=True, capture_output=True, timeout=60)
+    required = (tmp_path / "newsdesk.egg-info" / "requires.txt").read_text(encoding="utf-8")
+    for stack in ('== "3.11"', '>= "3.12"'):
+        assert f"[grpc:python_version {stack}]\ntensorflow-serving-api" in required
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
