@@ -20,8 +20,9 @@ from serving.exchange import Exchange, Headers, Heading
 from serving.limits import Gate, Receive, read_body
 from serving.metrics import Metrics
 from serving.predictor import Predictor, refusal_headers
-from serving.protocol import parse_target, render_error, render_metadata, render_status
+from serving.replies import render_error, render_metadata, render_status
 from serving.routes import QUIET, is_open, make_routes
+from serving.targets import parse_target
 
 if TYPE_CHECKING:
     from serving.repository import Repository

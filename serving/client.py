@@ -4,31 +4,35 @@ with Client("http://127.0.0.1:8501") as client:
     client.predict(["Central bank raises rates"])[0].label
 """
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
 import requests
 from requests.auth import AuthBase
 
-from components import features
 from components.errors import BadInputError
-from serving.class_names import CLASSES_HEADER, make_predictions
+from serving.class_names import make_predictions
+from serving.client_replies import (
+    odd_reply,
+    parse_json,
+    read_columns,
+    read_message,
+    read_names,
+    read_tensors,
+    reason_of,
+    retry_after,
+)
 from serving.errors import Code, RequestError
 from serving.models import Prediction
-from serving.protocol import State, VersionStatus
 from serving.retry import PassingError, Retry
-from serving.signatures import Signature, TensorInfo
+from serving.signatures import Signature
+from serving.states import State, VersionStatus
 
 REQUEST_ROWS = 256
 REQUEST_BYTES = 1_000_000
 """What a server takes at once by default; more texts go in several requests."""
 _PASSING = (429, 503, 504)
-_SHOWN = 200
 # One code for each status: several of gRPC's share 400, 409 and 500.
 _CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -117,14 +121,14 @@ class Client:
         for body, rows in _bodies(texts):
             part = texts[len(found) : len(found) + rows]
             response = self._ask("POST", path, body)
-            found += make_predictions(part, *_columns(_parse(response)), self._classes or _names(response))
+            found += make_predictions(part, *read_columns(parse_json(response)), self._classes or read_names(response))
         return found
 
     def status(
         self, model: str = "ag_news", version: int | None = None, label: str | None = None
     ) -> list[VersionStatus]:
         """Returns the state of a model's versions, as the server orders them. Errors are those of ``predict``."""
-        reply = _parse(self._ask("GET", _path(model, version, label)))
+        reply = parse_json(self._ask("GET", _path(model, version, label)))
         try:
             return [
                 VersionStatus(
@@ -136,21 +140,21 @@ class Client:
                 for item in reply["model_version_status"]
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise _odd_reply("no status of versions") from error
+            raise odd_reply("no status of versions") from error
 
     def metadata(
         self, model: str = "ag_news", version: int | None = None, label: str | None = None
     ) -> Mapping[str, Signature]:
         """Returns a version's signatures by name. Errors are those of ``predict``."""
-        reply = _parse(self._ask("GET", f"{_path(model, version, label)}/metadata"))
+        reply = parse_json(self._ask("GET", f"{_path(model, version, label)}/metadata"))
         try:
             signatures = reply["metadata"]["signature_def"]["signature_def"]
             return {
-                name: Signature(_tensors(item["inputs"]), _tensors(item["outputs"]), item["method_name"])
+                name: Signature(read_tensors(item["inputs"]), read_tensors(item["outputs"]), item["method_name"])
                 for name, item in signatures.items()
             }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _odd_reply("no signatures") from error
+            raise odd_reply("no signatures") from error
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> requests.Response:
         return self._retry.call(lambda: self._attempt(method, path, body))
@@ -163,17 +167,17 @@ class Client:
                 method, self.url + path, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
             )
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            raise PassingError(Code.UNAVAILABLE, f"{self.url} cannot be reached: {_reason(error)}") from error
+            raise PassingError(Code.UNAVAILABLE, f"{self.url} cannot be reached: {reason_of(error)}") from error
         except requests.Timeout as error:
             message = f"{self.url} did not answer within {self._timeout:g} s"
             raise RequestError(Code.DEADLINE_EXCEEDED, message) from error
         except requests.RequestException as error:
-            raise RequestError(Code.INTERNAL, f"{self.url} broke off its reply: {_reason(error)}") from error
+            raise RequestError(Code.INTERNAL, f"{self.url} broke off its reply: {reason_of(error)}") from error
         if response.status_code == 200:
             return response
         code = _CODES.get(response.status_code, Code.UNKNOWN)
         kind = PassingError if response.status_code in _PASSING else RequestError
-        raise kind(code, _message(response), _seconds(response.headers.get("Retry-After")))
+        raise kind(code, read_message(response), retry_after(response.headers.get("Retry-After")))
 
 
 class _Bearer(AuthBase):
@@ -227,84 +231,3 @@ def _bodies(texts: Sequence[str]) -> Iterator[tuple[bytes, int]]:
         size += len(item) + 1
     if held:
         yield b'{"instances":[' + b",".join(held) + b"]}", len(held)
-
-
-def _parse(response: requests.Response) -> Any:
-    try:
-        return orjson.loads(response.content)
-    except orjson.JSONDecodeError as error:
-        raise _odd_reply("no JSON") from error
-
-
-def _columns(reply: Any) -> tuple[list[str], list[int], list[list[float]]]:
-    try:
-        rows = reply["predictions"]
-        labels = [row[features.OUTPUT_LABEL] for row in rows]
-        label_ids = [row[features.OUTPUT_LABEL_ID] for row in rows]
-        # The model's numbers are float32, which JSON shortens: rounded to it, they are what the model said.
-        shares = [array("f", row[features.OUTPUT_PROBABILITIES]).tolist() for row in rows]
-    except (KeyError, TypeError, OverflowError) as error:
-        raise _odd_reply("no predictions with label, label_id and probabilities") from error
-    if not all(type(label) is str for label in labels) or not all(type(number) is int for number in label_ids):
-        raise _odd_reply("labels that are no text or label ids that are no numbers")
-    return labels, label_ids, shares
-
-
-def _names(response: requests.Response) -> list[str] | None:
-    header = response.headers.get(CLASSES_HEADER)
-    if header is None:
-        return None
-    try:
-        names = orjson.loads(header)
-    except orjson.JSONDecodeError:
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _odd_reply(f"a header {CLASSES_HEADER} that is no list of names")
-    return names
-
-
-def _tensors(items: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    found = {}
-    for name, item in items.items():
-        shape = item["tensor_shape"]
-        sizes = None if shape["unknown_rank"] else tuple(int(dim["size"]) for dim in shape["dim"])
-        found[name] = TensorInfo(item["name"], item["dtype"], sizes)
-    return found
-
-
-def _message(response: requests.Response) -> str:
-    try:
-        found = orjson.loads(response.content)["error"]
-    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-        found = None
-    if isinstance(found, str) and found:
-        return found[:_SHOWN]
-    where = response.headers.get("Location")
-    to = f" to {where[:_SHOWN]}: give that address" if where else ", which is not TensorFlow Serving's API"
-    return f"the server answers {response.status_code} {response.reason}{to}"
-
-
-def _seconds(header: str | None) -> float | None:
-    """``Retry-After`` is a number of seconds or a date (RFC 9110, section 10.2.3)."""
-    if not header:
-        return None
-    try:
-        return max(float(header), 0.0) if header.strip().isdigit() else _until(parsedate_to_datetime(header))
-    except ValueError:
-        return None
-
-
-def _until(then: datetime) -> float:
-    return max(((then if then.tzinfo else then.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def _reason(error: Exception) -> str:
-    """What the innermost cause says: the outer ones repeat the request."""
-    reason: BaseException = error
-    while reason.__context__ is not None:
-        reason = reason.__context__
-    return (getattr(reason, "strerror", None) or str(reason) or type(reason).__name__)[:_SHOWN]
-
-
-def _odd_reply(what: str) -> RequestError:
-    return RequestError(Code.INTERNAL, f"the server's reply has {what}: it is not TensorFlow Serving's API")

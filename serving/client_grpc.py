@@ -14,9 +14,9 @@ from serving.class_names import make_predictions
 from serving.client import REQUEST_ROWS
 from serving.errors import Code, RequestError
 from serving.models import Prediction
-from serving.protocol import State, VersionStatus
 from serving.retry import PassingError, Retry
 from serving.signatures import Signature, TensorInfo
+from serving.states import State, VersionStatus
 
 # A deadline that passed is the caller's own: unlike in REST, nobody can tell a server's from it.
 _PASSING = (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving.cycle import Cycle
 from serving.errors import Code, RequestError
-from serving.exchange import Exchange, Headers
 from serving.limits import check_length, too_large
-from serving.protocol import render_error
+from serving.replies import render_error
 
 if TYPE_CHECKING:
     from serving.app import App
@@ -34,51 +34,6 @@ class Phase(IntEnum):
     BODY = 2
     ANSWER = 3
     IDLE = 4
-
-
-class _NoEvent:
-    def set(self) -> None:
-        pass
-
-
-_NO_EVENT = _NoEvent()
-
-
-class Cycle:
-    """A request on the short way, in the place of uvicorn's ``RequestResponseCycle``; uvicorn sets what is public."""
-
-    __slots__ = (
-        "body",
-        "connection",
-        "disconnected",
-        "error",
-        "exchange",
-        "keep_alive",
-        "message_event",
-        "more_body",
-        "response_complete",
-        "waits",
-    )
-
-    def __init__(self, connection: "Connection", path: str, headers: Headers, keep_alive: bool):
-        self.connection = connection
-        self.exchange = Exchange(path, headers, self.reply)
-        self.body: bytes | bytearray = b""
-        self.more_body = True
-        self.keep_alive = keep_alive
-        self.message_event = _NO_EVENT
-        self.response_complete = self.disconnected = False
-        # Behind another request of the same connection, whose answer comes first.
-        self.waits = False
-        self.error: RequestError | None = None
-
-    def reply(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Sends the answer."""
-        if self.response_complete:
-            return
-        self.response_complete = True
-        if not self.disconnected:
-            self.connection.answer(self, status, body, headers)
 
 
 class Connection(HttpToolsProtocol):

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.batcher import Job
+    from serving.jobs import Job
     from serving.metrics import Series
 
 Headers = list[tuple[bytes, bytes]]

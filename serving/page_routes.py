@@ -27,7 +27,8 @@ from serving.limits import read_body
 from serving.page_files import file_routes
 
 if TYPE_CHECKING:
-    from serving.repository import Repository, Version
+    from serving.repository import Repository
+    from serving.versions import Version
 
 # An explanation is as much work as a request for each of its words: one at a time leaves a core to those.
 _AT_A_TIME = 1

@@ -22,8 +22,10 @@ from serving.limits import Gate
 from serving.metrics import Metrics
 from serving.model_inputs import Limits
 from serving.models import INPUTS, Answers, Model
-from serving.protocol import Target, parse_predict, parse_target, refuse_examples, render_error, render_predictions
+from serving.protocol import parse_predict, refuse_examples
 from serving.protocol_v2 import parse_infer, render_infer
+from serving.replies import render_error, render_predictions
+from serving.targets import Target, parse_target
 
 if TYPE_CHECKING:
     from serving.repository import Repository

@@ -14,7 +14,7 @@ from serving.errors import RequestError
 from serving.json_body import invalid, read_object, shorten, show, type_name
 from serving.model_inputs import Limits, check_count, encode_inputs
 from serving.models import Answers
-from serving.protocol import finite
+from serving.replies import finite
 from serving.signatures import Signature, TensorInfo
 
 OUTPUTS = (features.OUTPUT_LABEL, features.OUTPUT_LABEL_ID, features.OUTPUT_PROBABILITIES)

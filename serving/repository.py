@@ -9,27 +9,23 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from components.errors import BadInputError
+from serving.catalogue import Catalogue
 from serving.leases import Leases
 from serving.loading import fingerprint, judge, load_version
 from serving.models import LoadedModel, Model, warm_up
 from serving.models_source import ModelsSource, find_wanted
 from serving.observer import Observer
-from serving.protocol import State, VersionStatus
-from serving.versions import Held, ModelVersions, Version, no_versions, unknown_label, unknown_servable
-
-__all__ = ["Repository", "Version"]
+from serving.versions import Held
 
 _log = logging.getLogger("newsdesk.serving")
-_IN_MEMORY = (State.LOADING, State.AVAILABLE, State.UNLOADING)
 
 
-class Repository:
-    """The models that are served, and their versions. One process has one for a directory."""
+class Repository(Catalogue):
+    """The models that are served, in step with a directory of which one process has one."""
 
     def __init__(
         self,
@@ -50,6 +46,7 @@ class Repository:
             observer: Is told what happens.
             clock: Seconds.
         """
+        super().__init__()
         self._source = ModelsSource(serving)
         self._load = load
         self._warm = warm
@@ -57,9 +54,6 @@ class Repository:
         self._observer = observer or Observer()
         self._clock = clock
         self._leases = Leases(clock)
-        # Held for a few dictionary look-ups at a time, never while a disk or a model is at work.
-        self._lock = threading.Lock()
-        self._models: dict[str, ModelVersions] = {}
         self._troubles: list[str] = []
         # So that nobody writes into a lease what was true before somebody else wrote.
         self._lease_lock = threading.Lock()
@@ -98,73 +92,10 @@ class Repository:
         while self._load_next():
             pass
 
-    @contextmanager
-    def use(self, model: str, version: int | None = None, label: str | None = None) -> Iterator[Version]:
-        """Gives a version to a request, and keeps it in memory until the request is done with it.
-
-        Args:
-            model: Name.
-            version: Its number.
-            label: A label instead; with neither, the champion answers, or without one the highest version.
-
-        Raises:
-            RequestError: Nothing of that name is available, in the words of TensorFlow Serving.
-        """
-        with self._lock:
-            held = self._find(model, version, label)
-            held.users += 1
-            serving = held.version
-        try:
-            # Available, and so there.
-            assert serving is not None
-            yield serving
-        finally:
-            with self._lock:
-                held.users -= 1
-
-    def status(self, model: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
-        """Returns the states of a model's versions, highest first, or of the one that is asked for.
-
-        Raises:
-            RequestError: There is none of that name, in the words of TensorFlow Serving.
-        """
-        with self._lock:
-            if model in self._models:
-                return self._models[model].statuses(version, label)
-        raise no_versions(model) if label is None else unknown_label(label)
-
-    def models(self) -> list[str]:
-        """Returns the names of the models that are to be served."""
-        with self._lock:
-            return sorted(name for name, model in self._models.items() if not model.dropped)
-
-    def labels(self, model: str) -> dict[str, int]:
-        """Returns version by label, of labels that point at an available version; none for an unknown model."""
-        with self._lock:
-            return dict(self._models[model].labels) if model in self._models else {}
-
-    def versions(self) -> list[Version]:
-        """Returns what is available, of all models."""
-        with self._lock:
-            held = [held for model in self._models.values() for held in model.held()]
-            return [item.version for item in held if item.version and item.state is State.AVAILABLE]
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a model, and every one of them answers a request that names no version."""
-        with self._lock:
-            models = [model for model in self._models.values() if not model.dropped]
-            return bool(models) and all(model.ready for model in models)
-
     @property
     def troubles(self) -> list[str]:
         """What keeps the repository from following the disk, one sentence each."""
         return list(self._troubles)
-
-    def _find(self, model: str, version: int | None, label: str | None) -> Held:
-        if model in self._models:
-            return self._models[model].find(version, label)
-        raise unknown_servable(model, version) if label is None else unknown_label(label)
 
     def _keep_following(self) -> None:
         while not self._stopped.is_set():
@@ -192,17 +123,9 @@ class Repository:
     def _follow(self) -> None:
         configs, troubles = self._source.read()
         wanted = {name: find_wanted(config, troubles) for name, config in configs.items()}
-        with self._lock:
-            for name, versions in wanted.items():
-                model = self._models.setdefault(name, ModelVersions(name))
-                model.want(versions, configs[name].labels)
-            for name in self._models.keys() - configs.keys():
-                self._models[name].drop()
-            failed = [(model, held) for model in self._models.values() for held in model.failed()]
-        for model, held in failed:
+        for name, held in self.want({name: (wanted[name], config.labels) for name, config in configs.items()}):
             if self._is_mended(held):
-                with self._lock:
-                    model.retry(held)
+                self.retry(name, held)
         self._settle()
         self._renew_leases()
         with self._lease_lock:
@@ -221,13 +144,10 @@ class Repository:
 
     def _load_next(self) -> bool:
         """Loads the version that is next, if there is one, and says whether there was."""
-        with self._lock:
-            for model in self._models.values():
-                held = model.begin_next()
-                if held:
-                    break
-            else:
-                return False
+        found = self.begin_next()
+        if found is None:
+            return False
+        name, held = found
         started, files = self._clock(), fingerprint(held.directory)
         try:
             # Who deletes versions looks at leases last: what is found after this stays.
@@ -236,32 +156,24 @@ class Repository:
         except Exception as error:
             # A SavedModel may fail in any way: the status of its version tells how, and the others go on.
             failure = judge(error, files, self._clock())
-            with self._lock:
-                model.fail(held, failure)
+            self.fail(name, held, failure)
             # As text: a record with the exception would keep alive what was loaded so far, as long as anyone keeps it.
             expected = isinstance(error, BadInputError | OSError | MemoryError)
             trace = "" if expected else "\n" + "".join(traceback.format_exception(error))
-            _log.error("version %s of %s is not served: %s%s", held.number, model.name, failure.message, trace)
-            self._observer.load_failed(model.name, held.number, failure.message)
+            _log.error("version %s of %s is not served: %s%s", held.number, name, failure.message, trace)
+            self._observer.load_failed(name, held.number, failure.message)
         else:
-            with self._lock:
-                model.succeed(held, loaded)
+            self.succeed(name, held, loaded)
             seconds = self._clock() - started
-            _log.info("version %s of %s is loaded, in %.1f s", held.number, model.name, seconds)
-            self._observer.loaded(model.name, held.number, seconds)
+            _log.info("version %s of %s is loaded, in %.1f s", held.number, name, seconds)
+            self._observer.loaded(name, held.number, seconds)
             # Else it could not be freed below, if meanwhile nobody wants it.
             del loaded
         self._settle(failed=held.failure is not None)
         return True
 
     def _settle(self, failed: bool = False) -> None:
-        with self._lock:
-            before = {(name, label): at for name, model in self._models.items() for label, at in model.labels.items()}
-            freed = [(name, held.number) for name, model in self._models.items() for held in model.settle()]
-            after = {(name, label): at for name, model in self._models.items() for label, at in model.labels.items()}
-        for name, label in sorted(before.keys() | after.keys()):
-            if before.get((name, label)) != after.get((name, label)):
-                _log.info("label %s of %s is at version %s", label, name, after.get((name, label), "none"))
+        freed = self.settle(_log_move)
         for name, number in freed:
             _log.info("version %s of %s is unloaded", number, name)
             self._observer.unloaded(name, number)
@@ -273,7 +185,7 @@ class Repository:
         with self._lease_lock:
             if self._stopped.is_set():
                 return
-            holding = self._held_by_base()
+            holding = self.held_by_base()
             self._unleased = []
             for base in sorted(holding.keys() | set(self._leases.bases)):
                 try:
@@ -282,15 +194,6 @@ class Repository:
                     self._unleased.append(
                         f"{base} takes no lease ({error.strerror}): nothing keeps gc off what is loaded"
                     )
-
-    def _held_by_base(self) -> dict[Path, set[int]]:
-        with self._lock:
-            everything = [held for model in self._models.values() for held in model.held()]
-            found: dict[Path, set[int]] = {}
-            for held in everything:
-                if held.state in _IN_MEMORY:
-                    found.setdefault(held.directory.parent, set()).add(held.number)
-            return found
 
     def _tell(self, troubles: list[str], error: Exception | None = None) -> None:
         if troubles == self._troubles:
@@ -302,3 +205,7 @@ class Repository:
             _log.info("the model directory is followed again")
         self._troubles = troubles
         self._observer.troubled(list(troubles))
+
+
+def _log_move(model: str, label: str, version: int | None) -> None:
+    _log.info("label %s of %s is at version %s", label, model, "none" if version is None else version)

@@ -11,7 +11,7 @@ from components import features
 from serving import docs_page, metrics, protocol_v2
 from serving.exchange import Exchange
 from serving.page_routes import page_routes
-from serving.protocol import Target, parse_version
+from serving.targets import Target, parse_version
 
 if TYPE_CHECKING:
     from serving.app import App

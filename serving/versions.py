@@ -9,7 +9,7 @@ from pathlib import Path
 
 from serving.errors import Code, RequestError
 from serving.models import Model
-from serving.protocol import State, VersionStatus
+from serving.states import State, VersionStatus
 
 CHAMPION = "champion"
 Fingerprint = tuple[str, ...]

@@ -8,8 +8,8 @@ import numpy as np
 
 from serving.errors import Code, RequestError
 from serving.models import Answers
-from serving.protocol import State, VersionStatus
 from serving.signatures import Signature, TensorInfo
+from serving.states import State, VersionStatus
 from serving.versions import Version
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]

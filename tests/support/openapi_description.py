@@ -9,8 +9,8 @@ import orjson
 from served_signatures import INIT, make_signature
 
 from serving.docs_page import read_openapi
+from serving.model_inputs import Limits
 from serving.models import Answers
-from serving.protocol import Limits
 
 API = orjson.loads(read_openapi())
 LIMITS = Limits()

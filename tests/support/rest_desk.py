@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 
 from serving.models import Answers, Prediction
-from serving.protocol import render_predictions
+from serving.replies import render_predictions
 
 CLASSES = ["World", "Sports", "Business"]
 TOKEN = "sesame-1234"

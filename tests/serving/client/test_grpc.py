@@ -23,9 +23,9 @@ from components.errors import BadInputError
 from serving.client_grpc import GrpcClient
 from serving.errors import Code, RequestError
 from serving.models import Prediction
-from serving.protocol import State, VersionStatus
 from serving.retry import Retry
 from serving.signatures import Signature, TensorInfo
+from serving.states import State, VersionStatus
 
 CLASSES = ["World", "Sports", "Business"]
 TOKEN = "sesame-1234"

@@ -10,8 +10,9 @@ from rest_desk import CLASSES, Desk, Reply, expected
 
 from serving.client import Client
 from serving.errors import Code, RequestError
-from serving.protocol import State, VersionStatus, render_metadata, render_status
+from serving.replies import render_metadata, render_status
 from serving.signatures import Signature, TensorInfo
+from serving.states import State, VersionStatus
 
 
 def test_predictions_are_what_the_model_said_to_the_last_bit(connect: Callable[..., Client], desk: Desk) -> None:

@@ -12,15 +12,7 @@ from openapi_description import API, DEFAULT, LIMITS, SCOPES, SIGNATURES, answer
 
 from serving.errors import Code, RequestError
 from serving.models import INPUTS
-from serving.protocol import (
-    State,
-    VersionStatus,
-    parse_predict,
-    render_error,
-    render_metadata,
-    render_predictions,
-    render_status,
-)
+from serving.protocol import parse_predict
 from serving.protocol_v2 import (
     OUTPUTS,
     InferRequest,
@@ -32,6 +24,8 @@ from serving.protocol_v2 import (
     render_ready,
     render_server,
 )
+from serving.replies import render_error, render_metadata, render_predictions, render_status
+from serving.states import State, VersionStatus
 
 
 def test_every_route_is_described() -> None:

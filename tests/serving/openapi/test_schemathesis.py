@@ -23,19 +23,11 @@ from starlette.responses import Response
 from serving.docs_page import read_openapi
 from serving.errors import Code, RequestError
 from serving.models import INPUTS
-from serving.protocol import (
-    State,
-    VersionStatus,
-    parse_predict,
-    parse_target,
-    parse_version,
-    refuse_examples,
-    render_error,
-    render_metadata,
-    render_predictions,
-    render_status,
-)
+from serving.protocol import parse_predict, refuse_examples
 from serving.protocol_v2 import parse_infer, render_infer
+from serving.replies import render_error, render_metadata, render_predictions, render_status
+from serving.states import State, VersionStatus
+from serving.targets import parse_target, parse_version
 
 
 def reply_v1(method: str, path: str, body: bytes) -> bytes:

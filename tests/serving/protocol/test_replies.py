@@ -9,7 +9,8 @@ from protocol_calls import SIGNATURES, refusal
 
 from serving.errors import Code, RequestError
 from serving.models import Answers
-from serving.protocol import State, VersionStatus, render_error, render_metadata, render_predictions, render_status
+from serving.replies import render_error, render_metadata, render_predictions, render_status
+from serving.states import State, VersionStatus
 
 
 def answers(rows: int = 2) -> Answers:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from served_signatures import make_signature
 
 from serving.errors import Code, RequestError
+from serving.model_inputs import Limits
 from serving.models import Answers
-from serving.protocol import Limits, render_error
 from serving.protocol_v2 import (
     OUTPUTS,
     InferRequest,
@@ -25,6 +25,7 @@ from serving.protocol_v2 import (
     render_ready,
     render_server,
 )
+from serving.replies import render_error
 
 LIMITS = Limits()
 ANSWERS = Answers(["Sports", "World"], np.array([1, 0]), np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]], np.float32))

@@ -13,7 +13,7 @@ from components.aliases import MODELS_CONFIG
 from components.errors import BadInputError
 from components.manifest import MANIFEST
 from serving.errors import Code, RequestError
-from serving.protocol import State
+from serving.states import State
 
 
 def truncate_weights(directory: Path) -> None:

@@ -18,8 +18,9 @@ from components.aliases import MODELS_CONFIG
 from components.errors import BadInputError
 from serving import repository as module
 from serving.observer import Observer
-from serving.protocol import State
-from serving.repository import Repository, Version
+from serving.repository import Repository
+from serving.states import State
+from serving.versions import Version
 
 # --- what is told ----------------------------------------------------------------------------------------------------
 
