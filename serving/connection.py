@@ -4,6 +4,7 @@ uvicorn waits for headers and bodies as long as a client likes, and takes as man
 task, a dictionary and an event of every request; predictions, which wait for nothing but the model, need none of them.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from enum import IntEnum
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from serving.app import App
 
 _SHORT_WAY = b"/v1/models/"
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 # What is let pass by of a body that was refused, so that the client comes to read the refusal, in bodies.
 _PASSED_BY = 8
 # Requests that a client may send before it has the answers to earlier ones. They are in memory, and come with a packet.
@@ -60,6 +62,8 @@ class Connection(HttpToolsProtocol):
         if self._cut:
             return
         self._received += len(data)
+        if self.phase is not Phase.BODY and (b"pgrade" in data or b"PGRADE" in data):
+            data = _ignore_upgrade(data)
         super().data_received(data)
         if self._received > self._most and not self._cut:
             if self.phase is Phase.BODY:
@@ -80,6 +84,10 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_AHEAD and not self._cut:
             self._cut_off(None, "ahead")
         if self._cut:
+            return
+        if self.parser.should_upgrade():
+            # One that stood across two packets. The parser reads nothing behind it, the body neither.
+            self._cut_off(RequestError(Code.INVALID_ARGUMENT, "this connection stays HTTP/1.1: ask so"), "http")
             return
         if self.url[: len(_SHORT_WAY)].lower() != _SHORT_WAY or self.parser.get_method() != b"POST":
             super().on_headers_complete()
@@ -248,6 +256,15 @@ class Connection(HttpToolsProtocol):
                 head = b"retry-after: %d\r\n" % error.retry_after + head
             self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
+
+
+def _ignore_upgrade(data: bytes) -> bytes:
+    """Renames the header by which a client offers HTTP/2, as Java's does with every first request, and curl if told to.
+
+    A server may pass the offer by and answer as it was asked; but the parser, once it has read it, drops the body.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-offer:", head) + end + rest
 
 
 def _slow(what: str, seconds: float) -> RequestError:

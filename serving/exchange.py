@@ -41,7 +41,8 @@ class Heading:
         self.host = self.authorization = self.length = given = None
         for name, value in headers:
             if name == b"host":
-                self.host = value
+                # Of two, whoever stands in front may have looked at the other: together they are no name.
+                self.host = value if self.host is None else self.host + b", " + value
             elif name == b"content-length":
                 self.length = value
             elif name == b"x-request-id":

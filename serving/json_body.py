@@ -9,6 +9,7 @@ from serving.errors import Code, RequestError
 from serving.json_nesting import measure, most_containers
 
 _SHOWN_CHARACTERS = 200
+_GZIP = b"\x1f\x8b"
 # What orjson says (a part of it) to what RapidJSON, which TensorFlow Serving parses with, says of the same body.
 _SENTENCES = (
     ("is empty", "The document is empty."),
@@ -52,6 +53,8 @@ def read_object(body: bytes, most_bytes: int, depth: int, containers: int) -> di
         raise RequestError(Code.TOO_LARGE, message)
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    if body.startswith(_GZIP):
+        raise invalid("JSON Parse error: The document is packed with gzip: send it as it is")
     # Two counts rule out both in nearly every body; only what is left is measured.
     if most_containers(body) > min(depth, containers):
         nesting = measure(body)

@@ -69,6 +69,14 @@ class Gate:
             raise RequestError(Code.UNAUTHENTICATED, "a bearer token is needed: send it as Authorization: Bearer TOKEN")
 
 
+def is_loopback(host: str) -> bool:
+    """Returns whether only this machine reaches a host to listen on."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def is_wildcard(host: str) -> bool:
     """Returns whether a host to listen on means every address of the machine."""
     try:

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from serving.access_log import AccessLog
 from serving.app import App, make_app
 from serving.config import ServerConfig
 from serving.connection import Connection
+from serving.limits import is_loopback
 from serving.metrics import Metrics
 from serving.models import LoadedModel, warm_up
 from serving.observer import Observer
@@ -26,6 +28,8 @@ from serving.repository import Repository
 _LOGGER = logging.getLogger("newsdesk.serving")
 _BACKLOG = 2048
 _LOOK_SECONDS = 0.5
+# The server's own, and those of a version that is being loaded.
+_FILES_BESIDE = 256
 # How long a thread may keep Python from another that asks for it. A request changes threads some six times: beside a
 # thread that is at work in Python, such as one that loads a model, Python's own 5 ms would make that 30.
 _SWITCH_SECONDS = 0.0005
@@ -48,6 +52,9 @@ def serve(
             there is no token where one is to be asked for.
     """
     token = read_token(config, os.environ if environment is None else environment)
+    if token is None and not is_loopback(config.host):
+        _LOGGER.warning("whoever reaches %s may ask: token_env names the variable of a token to ask for", config.host)
+    allow_files(config.connections)
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = Metrics()
     with listen(config) as listening:
@@ -75,6 +82,26 @@ def read_token(config: ServerConfig, environment: Mapping[str, str]) -> str | No
     if not token:
         raise BadInputError(f"there is no token in {config.token_env}, which token_env names: set it to one")
     return token
+
+
+def allow_files(connections: int) -> None:
+    """Lets this process open as many files as its connections and its models need.
+
+    Without any left, it would follow the disk no more: idle clients could keep it from a rollback.
+
+    Raises:
+        BadInputError: The system does not let it.
+    """
+    needed = connections + _FILES_BESIDE
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise BadInputError(
+            f"connections is {connections}, which with the models takes {needed} open files, but this process may "
+            f"have {most}: lower the setting or raise the limit (ulimit -n)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 def listen(config: ServerConfig) -> socket.socket:
