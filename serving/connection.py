@@ -144,7 +144,7 @@ class Connection(HttpToolsProtocol):
         if cycle.response_complete:
             self.phase, self.since = Phase.IDLE, time.monotonic()
         elif not cycle.waits:
-            self.service.predictor.predict(cycle.exchange, bytes(cycle.body))
+            self.service.predictor.predict(cycle.exchange, cycle.take_body())
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if type(cycle) is not Cycle:
@@ -154,7 +154,7 @@ class Connection(HttpToolsProtocol):
         if cycle.error:
             self.service.predictor.refuse(cycle.exchange, cycle.error)
         elif not cycle.more_body:
-            self.service.predictor.predict(cycle.exchange, bytes(cycle.body))
+            self.service.predictor.predict(cycle.exchange, cycle.take_body())
 
     def answer(self, cycle: Cycle, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Writes an answer and goes on to the next request."""

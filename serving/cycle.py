@@ -46,6 +46,11 @@ class Cycle:
         self.waits = False
         self.error: RequestError | None = None
 
+    def take_body(self) -> bytes:
+        """Returns the body and lets go of it: this object is part of a cycle, and may outlive its answer."""
+        body, self.body = bytes(self.body), b""
+        return body
+
     def reply(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Sends the answer."""
         if self.response_complete:

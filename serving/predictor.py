@@ -6,8 +6,7 @@ import logging
 import math
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,7 @@ class Predictor:
 
     def predict(self, exchange: Exchange, body: bytes) -> None:
         """Takes a whole ``:predict``, ``:classify`` or ``:regress``; what is sent is sent when it is there."""
-        with self._refusing(exchange):
+        with _Refusing(self, exchange):
             self._admit(exchange)
             target = parse_target("POST", exchange.path)
             version = self._choose(exchange, target)
@@ -79,7 +78,7 @@ class Predictor:
 
     def infer(self, exchange: Exchange, target: Target, body: bytes) -> None:
         """Takes a whole ``infer`` of KServe's protocol."""
-        with self._refusing(exchange):
+        with _Refusing(self, exchange):
             self._admit(exchange)
             version = self._choose(exchange, target)
             request = parse_infer(body, self.limits)
@@ -104,18 +103,6 @@ class Predictor:
         if reason:
             self._metrics.rejected[reason] += 1
 
-    @contextmanager
-    def _refusing(self, exchange: Exchange) -> Iterator[None]:
-        """Answers what goes wrong in a block."""
-        try:
-            yield
-        except RequestError as error:
-            self.refuse(exchange, error)
-        except Exception:
-            # Nobody is above: without an answer the client would wait, and the version be held, for ever.
-            _LOGGER.exception("request %s failed", exchange.request_id)
-            self.refuse(exchange, RequestError(Code.INTERNAL, "the server failed: its log says how"))
-
     def _admit(self, exchange: Exchange) -> None:
         self._gate.check_host(exchange.host)
         self._gate.check_token(exchange.authorization)
@@ -124,7 +111,7 @@ class Predictor:
         self, exchange: Exchange, version: "Version", signature: str, inputs: list[bytes], render: Render
     ) -> None:
         def done(answers: Answers | None, error: RequestError | None) -> None:
-            with self._refusing(exchange):
+            with _Refusing(self, exchange):
                 self._finish(exchange, render, answers, error)
 
         exchange.rows = len(inputs)
@@ -204,6 +191,32 @@ class Predictor:
             if code is not Code.OK:
                 record["code"], record["path"] = code.name, exchange.path[:_MOST_LOGGED]
             self._log.add(record)
+
+
+class _Refusing:
+    """Answers what goes wrong in a block.
+
+    No generator with ``contextmanager``: of that and the error's traceback a cycle would come, which keeps the body of
+    every refused request until Python looks for such.
+    """
+
+    __slots__ = ("_exchange", "_predictor")
+
+    def __init__(self, predictor: Predictor, exchange: Exchange):
+        self._predictor, self._exchange = predictor, exchange
+
+    def __enter__(self) -> None:
+        """Nothing has gone wrong yet."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        if not isinstance(error, RequestError):
+            # Nobody is above: without an answer the client would wait, and the version be held, for ever.
+            _LOGGER.error("request %s failed", self._exchange.request_id, exc_info=error)
+            error = RequestError(Code.INTERNAL, "the server failed: its log says how")
+        self._predictor.refuse(self._exchange, error)
+        return True
 
 
 def refusal_headers(error: RequestError) -> list[tuple[bytes, bytes]]:

@@ -192,7 +192,7 @@ def test_a_request_is_refused_in_time_wherever_it_is(position: str) -> None:
     async def test() -> None:
         model = FakeModel()
         version = version_of(model)
-        async with running(timeout=0.1) as batcher:
+        async with running(timeout=0.3) as batcher:
             first = await busy(batcher, version, model)
             second = asyncio.create_task(batcher.submit(version, SIGNATURE, [b"never asked"]))
             begun = asyncio.get_running_loop().time()
