@@ -66,6 +66,26 @@ def test_an_address_of_nothing_is_refused(server: Running, path: str, status: in
     assert words in answer.json["error"]
 
 
+@pytest.mark.parametrize("step", ["parse_target", "parse_predict", "render_predictions", "parse_infer", "render_infer"])
+def test_a_fault_of_our_own_is_logged_and_answered_and_holds_no_version(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise ZeroDivisionError("our own")
+
+    v2 = "infer" in step
+    infer = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["abc"]}]}
+    path, body = ("/v2/models/ag_news/infer", infer) if v2 else (PREDICT, {"instances": ["abc"]})
+    with monkeypatch.context() as patched:
+        patched.setattr(f"serving.predictor.{step}", fail)
+        answer = server.ask("POST", path, json.dumps(body).encode(), x_request_id="odd-one")
+        assert (answer.status, answer.json) == (500, {"error": "the server failed: its log says how"})
+    assert "request odd-one failed" in caplog.text
+    assert "ZeroDivisionError: our own" in caplog.text
+    assert server.repository.in_use == 0
+    assert server.ask("POST", path, json.dumps(body).encode()).status == 200
+
+
 @pytest.mark.parametrize(
     "body",
     [
