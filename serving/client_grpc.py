@@ -5,6 +5,7 @@ with GrpcClient("127.0.0.1:8500") as client:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +16,17 @@ from serving.client import REQUEST_ROWS
 from serving.errors import Code, RequestError
 from serving.models import Prediction
 from serving.retry import PassingError, Retry
-from serving.signatures import Signature, TensorInfo
+from serving.signatures import Signature, describe_tensors
 from serving.states import State, VersionStatus
 
+_APIS = (
+    "get_model_metadata_pb2",
+    "get_model_status_pb2",
+    "model_pb2",
+    "model_service_pb2_grpc",
+    "predict_pb2",
+    "prediction_service_pb2_grpc",
+)
 # A deadline that passed is the caller's own: unlike in REST, nobody can tell a server's from it.
 _PASSING = (Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE)
 
@@ -126,7 +135,7 @@ class GrpcClient:
         signatures = pb2.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(signatures)
         return {
-            name: Signature(_tensors(item.inputs), _tensors(item.outputs), item.method_name)
+            name: Signature(describe_tensors(item.inputs), describe_tensors(item.outputs), item.method_name)
             for name, item in sorted(signatures.signature_def.items())
         }
 
@@ -155,27 +164,12 @@ class GrpcClient:
 def _import_apis() -> tuple[ModuleType, dict[str, ModuleType]]:
     try:
         import grpc
-        from tensorflow_serving.apis import (
-            get_model_metadata_pb2,
-            get_model_status_pb2,
-            model_pb2,
-            model_service_pb2_grpc,
-            predict_pb2,
-            prediction_service_pb2_grpc,
-        )
+
+        return grpc, {name: import_module(f"tensorflow_serving.apis.{name}") for name in _APIS}
     except ImportError as error:
         raise BadInputError(
             f"gRPC needs tensorflow-serving-api, which is not here ({error}): pip install newsdesk[grpc]"
         ) from error
-    modules = (
-        get_model_metadata_pb2,
-        get_model_status_pb2,
-        model_pb2,
-        model_service_pb2_grpc,
-        predict_pb2,
-        prediction_service_pb2_grpc,
-    )
-    return grpc, {module.__name__.rpartition(".")[2]: module for module in modules}
 
 
 def _encode(texts: Sequence[str], start: int) -> list[bytes]:
@@ -199,17 +193,6 @@ def _columns(reply: Any) -> tuple[list[str], list[int], list[list[float]]]:
         )
     labels, label_ids, shares = (tf.make_ndarray(reply.outputs[name]).tolist() for name in names)
     return [label.decode() for label in labels], label_ids, shares
-
-
-def _tensors(items: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    from tensorflow.core.framework import types_pb2
-
-    found = {}
-    for name, item in sorted(items.items()):
-        shape = item.tensor_shape
-        sizes = None if shape.unknown_rank else tuple(dim.size for dim in shape.dim)
-        found[name] = TensorInfo(item.name, types_pb2.DataType.Name(item.dtype), sizes)
-    return found
 
 
 def _code(number: int) -> Code:

@@ -41,11 +41,14 @@ def read_signatures(directory: Path) -> dict[str, Signature]:
     model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
     found = {}
     for name, signature in sorted(model.meta_graphs[0].signature_def.items()):
-        found[name] = Signature(_describe(signature.inputs), _describe(signature.outputs), signature.method_name)
+        found[name] = Signature(
+            describe_tensors(signature.inputs), describe_tensors(signature.outputs), signature.method_name
+        )
     return found
 
 
-def _describe(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
+def describe_tensors(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """Returns what the ``TensorInfo`` messages of a signature say, by the names that requests use."""
     from tensorflow.core.framework import types_pb2
 
     found = {}

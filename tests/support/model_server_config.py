@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from proto_fields import add_field
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "newsdesk_test_serving"
@@ -49,32 +50,27 @@ def parse_models_config(text: str) -> dict[str, ServedModel]:
 def _pool() -> descriptor_pool.DescriptorPool:
     file = descriptor_pb2.FileDescriptorProto(name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3")
     policy = file.message_type.add(name="ServableVersionPolicy")
-    _add(policy.nested_type.add(name="Specific"), "versions", 1, _Field.TYPE_INT64, repeated=True)
-    _add(policy, "specific", 102, _Field.TYPE_MESSAGE, "ServableVersionPolicy.Specific")
+    add_field(policy.nested_type.add(name="Specific"), "versions", 1, _Field.TYPE_INT64, repeated=True)
+    add_field(policy, "specific", 102, _Field.TYPE_MESSAGE, f".{_PACKAGE}.ServableVersionPolicy.Specific")
     config = file.message_type.add(name="ModelConfig")
-    _add(config, "name", 1, _Field.TYPE_STRING)
-    _add(config, "base_path", 2, _Field.TYPE_STRING)
-    _add(config, "model_platform", 4, _Field.TYPE_STRING)
-    _add(config, "model_version_policy", 7, _Field.TYPE_MESSAGE, "ServableVersionPolicy")
+    add_field(config, "name", 1, _Field.TYPE_STRING)
+    add_field(config, "base_path", 2, _Field.TYPE_STRING)
+    add_field(config, "model_platform", 4, _Field.TYPE_STRING)
+    add_field(config, "model_version_policy", 7, _Field.TYPE_MESSAGE, f".{_PACKAGE}.ServableVersionPolicy")
     entry = config.nested_type.add(name="VersionLabelsEntry")
     entry.options.map_entry = True
-    _add(entry, "key", 1, _Field.TYPE_STRING)
-    _add(entry, "value", 2, _Field.TYPE_INT64)
-    _add(config, "version_labels", 8, _Field.TYPE_MESSAGE, "ModelConfig.VersionLabelsEntry", repeated=True)
+    add_field(entry, "key", 1, _Field.TYPE_STRING)
+    add_field(entry, "value", 2, _Field.TYPE_INT64)
+    add_field(
+        config, "version_labels", 8, _Field.TYPE_MESSAGE, f".{_PACKAGE}.ModelConfig.VersionLabelsEntry", repeated=True
+    )
     models = file.message_type.add(name="ModelConfigList")
-    _add(models, "config", 1, _Field.TYPE_MESSAGE, "ModelConfig", repeated=True)
+    add_field(models, "config", 1, _Field.TYPE_MESSAGE, f".{_PACKAGE}.ModelConfig", repeated=True)
     server = file.message_type.add(name="ModelServerConfig")
-    _add(server, "model_config_list", 1, _Field.TYPE_MESSAGE, "ModelConfigList")
+    add_field(server, "model_config_list", 1, _Field.TYPE_MESSAGE, f".{_PACKAGE}.ModelConfigList")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return pool
-
-
-def _add(message: Any, name: str, number: int, kind: Any, of: str = "", repeated: bool = False) -> None:
-    label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-    field = message.field.add(name=name, number=number, type=kind, label=label)
-    if of:
-        field.type_name = f".{_PACKAGE}.{of}"
 
 
 def _message(name: str) -> Any:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from proto_fields import add_field
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "newsdesk_test_settings"
@@ -41,26 +42,19 @@ def _pool() -> descriptor_pool.DescriptorPool:
     batching = file.message_type.add(name="BatchingParameters")
     numbers = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
     for number, name in enumerate(numbers, start=1):
-        _add(batching, name, number, _Field.TYPE_MESSAGE, ".google.protobuf.Int64Value")
-    _add(batching, "thread_pool_name", 5, _Field.TYPE_MESSAGE, ".google.protobuf.StringValue")
-    _add(batching, "allowed_batch_sizes", 6, _Field.TYPE_INT64, repeated=True)
-    _add(batching, "pad_variable_length_inputs", 7, _Field.TYPE_BOOL)
+        add_field(batching, name, number, _Field.TYPE_MESSAGE, ".google.protobuf.Int64Value")
+    add_field(batching, "thread_pool_name", 5, _Field.TYPE_MESSAGE, ".google.protobuf.StringValue")
+    add_field(batching, "allowed_batch_sizes", 6, _Field.TYPE_INT64, repeated=True)
+    add_field(batching, "pad_variable_length_inputs", 7, _Field.TYPE_BOOL)
     prometheus = file.message_type.add(name="PrometheusConfig")
-    _add(prometheus, "enable", 1, _Field.TYPE_BOOL)
-    _add(prometheus, "path", 2, _Field.TYPE_STRING)
+    add_field(prometheus, "enable", 1, _Field.TYPE_BOOL)
+    add_field(prometheus, "path", 2, _Field.TYPE_STRING)
     monitoring = file.message_type.add(name="MonitoringConfig")
-    _add(monitoring, "prometheus_config", 1, _Field.TYPE_MESSAGE, f".{_PACKAGE}.PrometheusConfig")
+    add_field(monitoring, "prometheus_config", 1, _Field.TYPE_MESSAGE, f".{_PACKAGE}.PrometheusConfig")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(wrappers)
     pool.Add(file)
     return pool
-
-
-def _add(message: Any, name: str, number: int, kind: Any, of: str = "", repeated: bool = False) -> None:
-    label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-    field = message.field.add(name=name, number=number, type=kind, label=label)
-    if of:
-        field.type_name = of
 
 
 def _message(name: str) -> Any:

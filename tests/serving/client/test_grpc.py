@@ -1,6 +1,6 @@
 """The gRPC client against a small server in this process that speaks TensorFlow Serving's API."""
 
-import builtins
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -260,14 +260,8 @@ def test_the_extra_brings_it(tmp_path: Path) -> None:
         assert f"[grpc:python_version {stack}]\ntensorflow-serving-api" in required
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def absent(name: str, *rest: Any) -> Any:
-        if name.startswith("tensorflow_serving"):
-            raise ImportError(f"No module named {name!r}")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(BadInputError, match=r"pip install newsdesk\[grpc\]"):
+@pytest.mark.parametrize("absent", ["grpc", "tensorflow_serving.apis.predict_pb2"])
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(BadInputError, match=rf"{re.escape(absent)}.*: pip install newsdesk\[grpc\]"):
         GrpcClient("127.0.0.1:8500")
