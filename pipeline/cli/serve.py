@@ -77,6 +77,8 @@ def _log_to(screen: IO[str]) -> None:
     logging.getLogger("newsdesk").setLevel(logging.INFO)
     # It has a line for every client that speaks no HTTP.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # And TensorFlow one for developers about how a SavedModel is loaded.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _show(url: str, repository: "Repository", screen: IO[str]) -> None:
