@@ -30,6 +30,7 @@ _MOST_RUNS = 1000
 _PARAM_CHARACTERS = 500
 _TAG_CHARACTERS = 5_000
 _ERROR_CHARACTERS = 100
+_WHO = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _log = logging.getLogger("newsdesk.tracking")
 
 
@@ -42,9 +43,18 @@ class Store:
 
 
 def choose_store(environment: Mapping[str, str], database: Path, artifacts: Path) -> Store:
-    """Returns MLflow's own setting if there is one, else a sqlite store in the workspace."""
+    """Returns MLflow's own setting if there is one, else a sqlite store in the workspace.
+
+    Raises:
+        BadInputError: The setting holds a password, which would be written wherever a run says what it is tracked by.
+    """
     uri = environment.get("MLFLOW_TRACKING_URI")
     if uri:
+        if re.search(r"://[^/@]*:[^/@]*@", uri):
+            raise BadInputError(
+                "MLFLOW_TRACKING_URI holds a password: take user and password out and set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
+            )
         return Store(uri, None)
     return Store(f"sqlite:///{database}", artifacts.as_uri())
 
@@ -223,6 +233,11 @@ def connect(store: Store) -> MlflowClient:
 
 def refused(store: Store, error: Exception) -> BadInputError:
     """Returns the sentence for a store that does not answer or refuses."""
+    if getattr(error, "error_code", None) in _WHO or re.search(r"failed with error code 40[13]\b", str(error)):
+        return BadInputError(
+            f"MLflow at {store.uri} does not take this user: set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to those of a user who may write there"
+        )
     return BadInputError(
         f"MLflow at {store.uri} does not answer or refuses ({_shorten(error)}...): "
         "start it, or set MLFLOW_TRACKING_URI to another or to nothing"

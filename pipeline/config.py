@@ -15,6 +15,7 @@ from components.gates.config import DataGateConfig, ModelGateConfig, ServingGate
 from pipeline.orchestrator import OrchestratorConfig
 from pipeline.retrain.policy import RetrainConfig
 from pipeline.schedule.cron import ScheduleConfig
+from pipeline.stores import StoresConfig
 from trainers.bert.config import BertConfig
 from trainers.transformer.config import TransformerConfig
 
@@ -85,6 +86,7 @@ class Config(_Section):
     push: PushConfig = PushConfig()
     retrain: RetrainConfig = RetrainConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    stores: StoresConfig = StoresConfig()
     orchestrator: OrchestratorConfig = OrchestratorConfig()
 
     @property

@@ -16,6 +16,8 @@ from components.errors import BadInputError
 from components.garbage import LEASES, discard, kept_versions, read_leases, size_of
 from components.model_base import ALIASES_LOCK, TEMPORARY, delete, locked, present_versions, record_versions
 from pipeline.lineage import Lineage, Use
+from pipeline.metadata import MetadataPlace
+from pipeline.stores import find_metadata
 from pipeline.workspace import Workspace, exclusive
 
 VERSION, RUN, LEFTOVER, LEASE = "version", "run", "leftover", "lease"
@@ -122,7 +124,7 @@ def collect(workspace: Workspace, name: str, keep: int, dry_run: bool = False) -
         if base.is_dir():
             held.enter_context(locked(base))
             held.enter_context(locked(base, ALIASES_LOCK))
-        lineage = Lineage(workspace.metadata)
+        lineage = Lineage(MetadataPlace(find_metadata(workspace)), workspace.artifacts)
         if not base.is_dir() and not lineage.of(name):
             raise _no_model(workspace, name)
         try:

@@ -4,13 +4,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml_metadata.proto import metadata_store_pb2
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
-from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 
@@ -32,7 +30,9 @@ from pipeline.beam_options import IN_MEMORY
 from pipeline.config import Config
 from pipeline.evaluation import make_eval_config
 from pipeline.families import FAMILIES, Prepared
+from pipeline.metadata import connection
 from pipeline.source_digest import project_digest, source_digest
+from pipeline.stores import SQLITE
 from pipeline.workspace import Workspace
 
 
@@ -56,6 +56,7 @@ def create_pipeline(
     prepared: Prepared,
     registry: RegistryState,
     enable_cache: bool = True,
+    metadata: str | None = None,
 ) -> Pipeline:
     """Returns the pipeline from files to a pushed model.
 
@@ -66,6 +67,7 @@ def create_pipeline(
         prepared: What the family's ``prepare`` returned.
         registry: MLflow's.
         enable_cache: Whether a node that ran on the same input before is answered from its outputs.
+        metadata: URI of the metadata store; None for the workspace's own.
     """
     family = FAMILIES[config.model]
     base = workspace.model_base(config.name)
@@ -231,7 +233,8 @@ def create_pipeline(
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(workspace.artifacts),
-        metadata_connection_config=metadata_connection(workspace),
+        # Without the password: this is written to the compiled graph.
+        metadata_connection_config=connection(metadata or f"{SQLITE}{workspace.metadata}"),
         components=[
             example_gen,
             schema_import,
@@ -254,8 +257,3 @@ def create_pipeline(
         enable_cache=enable_cache,
         beam_pipeline_args=list(IN_MEMORY),
     )
-
-
-def metadata_connection(workspace: Workspace) -> metadata_store_pb2.ConnectionConfig:
-    """Returns how to reach the workspace's metadata store."""
-    return metadata.sqlite_metadata_connection_config(str(workspace.metadata))

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import BadInputError
+from pipeline.metadata import MetadataPlace
+from pipeline.stores import SQLITE
 
 Place = tuple[str, str, int]
 """Node, output and execution: where an artifact is, below the directory of artifacts."""
@@ -45,25 +47,29 @@ class Use:
 
 
 class Lineage:
-    """The runs in one metadata store.
+    """The runs of one workspace, as a metadata store knows them.
 
     Attributes:
         runs: Oldest first.
         run_of: The run of each execution.
     """
 
-    def __init__(self, database: Path):
+    def __init__(self, place: MetadataPlace, artifacts: Path):
         """Reads the store, if there is one.
+
+        Args:
+            place: The store. A file's runs are all of one workspace; a server's may be of several.
+            artifacts: Where this workspace's are.
 
         Raises:
             BadInputError: It does not open.
         """
-        self._database = database
+        self._place, self._root = place, artifacts
         self.runs: list[PastRun] = []
         self._finished: frozenset[int] = frozenset()
         self._artifacts: dict[int, Any] = {}
         self._artifacts_of: dict[int, set[int]] = {}
-        if database.exists():
+        if place.exists():
             self._read()
         self.run_of = {execution: run.id for run in self.runs for execution in run.executions}
 
@@ -131,20 +137,27 @@ class Lineage:
         for context in sorted(contexts, key=lambda item: (item.create_time_since_epoch, item.id)):
             members = frozenset(item.id for item in store.get_executions_by_context(context.id))
             pipeline = next((pipeline_of[member] for member in sorted(members) if member in pipeline_of), None)
-            self.runs.append(PastRun(context.name, pipeline, context.create_time_since_epoch / 1000, members))
+            run = PastRun(context.name, pipeline, context.create_time_since_epoch / 1000, members)
+            if self._is_ours(run):
+                self.runs.append(run)
 
     def _open(self) -> Any:
-        from ml_metadata import errors, metadata_store
-        from ml_metadata.proto import metadata_store_pb2
+        from ml_metadata import errors
 
-        config = metadata_store_pb2.ConnectionConfig()
-        config.sqlite.filename_uri = str(self._database)
-        config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
         try:
-            return metadata_store.MetadataStore(config)
+            self._place.check()
+            return self._place.open()
         except (errors.StatusError, RuntimeError) as error:
             why = " ".join(str(error).split())[:_REASON_CHARACTERS]
-            raise BadInputError(f"the metadata store {self._database} does not open ({why}): restore it") from error
+            uri = self._place.uri.removeprefix(SQLITE)
+            raise BadInputError(f"the metadata store {uri} does not open ({why}): restore it") from error
+
+    def _is_ours(self, run: PastRun) -> bool:
+        """Returns whether a run is of this workspace; the name of a pipeline says nothing on a server."""
+        if self._place.server is None:
+            return True
+        uris = [self._artifacts[number].uri for number in self._artifacts_in([run])]
+        return any(uri.startswith(f"{self._root}/") for uri in uris)
 
     def _artifacts_in(self, runs: list[PastRun]) -> set[int]:
         return {

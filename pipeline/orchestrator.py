@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.stores import PASSWORD, find_server, holds_password
+
 DEFAULT = "default"
 """Stands in ``resources`` for every node that has no entry of its own."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -56,7 +58,7 @@ class OrchestratorConfig(BaseModel):
     workspace: str = Field("/data/workspace", description="of all steps; on Vertex below /gcs/BUCKET")
     cache: str = Field("/data/cache", description="where steps find downloads")
     data: str = Field("/data/feed", description="default of the parameter data")
-    metadata: str | None = Field(None, description="sqlite:///PATH; None for the workspace's metadata.sqlite")
+    metadata: str | None = Field(None, description="URI of the store that steps reach; None for stores.metadata")
     claim: str | None = Field(None, description="Kubernetes volume claim (ReadWriteMany) that all steps share")
     mount: str = Field("/data", pattern=r"^/[^\s]+$", description="where the claim is mounted")
     endpoint: str | None = Field(None, description="of Kubeflow Pipelines; None for KF_PIPELINES_ENDPOINT")
@@ -76,6 +78,10 @@ class OrchestratorConfig(BaseModel):
         for name, value in self.environment.items():
             if _SECRET_NAME.search(name) or _PASSWORD.search(value):
                 raise ValueError(f"environment {name} looks like a secret: name where it is kept, in secrets")
+        if self.metadata:
+            if holds_password(self.metadata):
+                raise ValueError(f"metadata holds a password: take it out and name {PASSWORD} in secrets")
+            find_server(self.metadata)
         for name, kept in self.secrets.items():
             if not _SECRET.fullmatch(kept):
                 raise ValueError(f"secrets {name} must be NAME/KEY, where the secret is kept, and not the secret")

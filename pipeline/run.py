@@ -30,10 +30,12 @@ from components.tracking import Store, TrackedRun, start_run
 from pipeline.config import Config, flatten
 from pipeline.families import Prepared
 from pipeline.graph import RegistryState, create_pipeline
+from pipeline.metadata import MetadataAwayError, MetadataPlace
 from pipeline.nodes import CACHED, RAN, NodeRun
 from pipeline.report import collect, write_report
 from pipeline.runners.local import LocalRunner
 from pipeline.source_digest import project_digest
+from pipeline.stores import SQLITE, remember
 from pipeline.workspace import Workspace, exclusive
 
 PUSHED, REJECTED, FAILED = "pushed", "rejected", "failed"
@@ -69,7 +71,7 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked to do."""
+    """What a run is asked to do. ``metadata`` is the URI of a metadata store that is not the workspace's own."""
 
     config: Config
     source: Source
@@ -77,6 +79,12 @@ class Request:
     tracking: Store
     prepared: Prepared
     enable_cache: bool = True
+    metadata: str | None = None
+
+    @property
+    def metadata_uri(self) -> str:
+        """Where the metadata store is."""
+        return self.metadata or f"{SQLITE}{self.workspace.metadata}"
 
 
 def new_run_id() -> str:
@@ -97,17 +105,26 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
         is on standard error.
 
     Raises:
-        BadInputError: Another run holds the workspace.
+        BadInputError: Another run holds the workspace, or a store does not answer or refuses.
     """
     started = time.perf_counter()
     config = request.config
     result = RunResult(PUSHED, run_id, model_family=config.model, model_name=config.name)
     with exclusive(request.workspace, run_id):
+        place = MetadataPlace(request.metadata_uri, patience_seconds=config.stores.patience_seconds)
+        place.check()
+        remember(request.workspace, config.stores)
         registry = RegistryState(request.tracking.uri, Registry(request.tracking, config.name).snapshot())
         pipeline = create_pipeline(
-            config, request.source, request.workspace, request.prepared, registry, request.enable_cache
+            config,
+            request.source,
+            request.workspace,
+            request.prepared,
+            registry,
+            request.enable_cache,
+            request.metadata,
         )
-        runner = LocalRunner(pipeline, run_id, on_change)
+        runner = LocalRunner(pipeline, place, run_id, on_change)
         try:
             with start_run(request.tracking, config.name, run_id, Spool(request.workspace.spool)) as tracked:
                 result.mlflow_run_id = tracked.id
@@ -176,7 +193,7 @@ def describe(tracked: TrackedRun, request: Request, run_id: str) -> None:
             "code_version": project_digest(),
             **{f"prepared.{key}": str(value) for key, value in request.prepared.items()},
             "mlmd_run_id": run_id,
-            "mlmd_store": str(request.workspace.metadata),
+            "mlmd_store": request.metadata or str(request.workspace.metadata),
         }
     )
 
@@ -187,7 +204,11 @@ def link(tracked: TrackedRun, nodes: list[NodeRun], annotate: Callable[..., int]
     ``annotate`` writes properties to the run's context in the metadata store, and returns the context's id.
     """
     if any(node.execution_id for node in nodes):
-        tracked.tags({"mlmd_context_id": str(annotate(mlflow_run_id=tracked.id))})
+        try:
+            tracked.tags({"mlmd_context_id": str(annotate(mlflow_run_id=tracked.id))})
+        except MetadataAwayError as error:
+            # The run fails for this anyhow, if it has not ended; and what it measured is still to be tracked.
+            _log.warning("%s", error)
 
 
 def track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: RunResult) -> None:

@@ -36,19 +36,18 @@ def command(run_a: str, run_b: str, rows: int, no_cache: bool, workspace: Path, 
     can be told from chance, cost, settings that differ, and the rows where one is right and the other wrong.
     """
     from pipeline.cli.screen import Progress, quiet, silence_warnings
+    from pipeline.stores import find_stores, find_tracking
     from pipeline.workspace import Workspace
 
     place = Workspace(workspace.resolve())
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not place.mlflow_store.exists():
+    if not find_tracking(place, os.environ) and not place.mlflow_store.exists():
         raise BadInputError(f"workspace {place.root} has no runs yet: newsdesk run makes the first")
     silence_warnings()
     with quiet(Path(os.devnull)) as (out, err):
         with Progress(err):
-            from components.tracking import choose_store
             from pipeline.compare import compare
 
-            store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
-            result = compare(store, place.predictions, run_a, run_b, rows, no_cache)
+            result = compare(find_stores(place, os.environ).tracking, place.predictions, run_a, run_b, rows, no_cache)
         if as_json:
             click.echo(result.to_json(), file=out)
         else:

@@ -118,13 +118,13 @@ command.add_command(gc)
 
 def _open(name: str, workspace: Path) -> "tuple[Registry, Workspace]":
     from components.registry import Registry
-    from components.tracking import choose_store
+    from pipeline.stores import find_stores
     from pipeline.workspace import Workspace
 
     place = Workspace(workspace.resolve())
     if not place.serving.is_dir():
         raise BadInputError(f"{place.root} is not a workspace: newsdesk run makes one, or name another --workspace")
-    return Registry(choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts), name), place
+    return Registry(find_stores(place, os.environ).tracking, name), place
 
 
 def _summary(item: "RegisteredVersion", place: "Workspace") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def command() -> None:
 @click.option("--worst-class-f1", type=float, help="Floor.")
 @click.option("--calibration-error", type=float, help="Ceiling.")
 @click.option("--reuse", type=bool, default=True, help="Answer a node from an earlier run on the same input.")
-@click.option("--metadata", help="sqlite:///PATH; by default the workspace's.")
+@click.option("--metadata", help="URI of the metadata store; by default stores.metadata, or the workspace's.")
 @click.option("--executor-input", help="On Vertex AI: what the backend hands over, as JSON.")
 def begin_command(
     job: str,
@@ -98,7 +99,7 @@ def begin_command(
     else:
         from pipeline.runners.begin import begin
 
-        decided = begin(steps, request, metadata or f"sqlite:///{place.metadata}")
+        decided = begin(steps, replace(request, metadata=metadata) if metadata else request)
     click.echo(f"run {decided.run_id}, MLflow run {decided.mlflow_run_id}")
 
 
@@ -107,13 +108,12 @@ def begin_command(
 def finish_command(job: str, workspace: Path, vertex: bool, mount: Path, secrets: tuple[str, ...]) -> None:
     """Tracks the run, however it ended, and prints its result as JSON."""
     _prepare(secrets)
-    from components.tracking import choose_store
     from pipeline.runners.finish import finish
     from pipeline.runners.steps import Steps
+    from pipeline.stores import find_stores
 
     place = _open(workspace)
-    store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
-    click.echo(finish(Steps(place.root, job), place, store).to_json())
+    click.echo(finish(Steps(place.root, job), place, find_stores(place, os.environ).tracking).to_json())
 
 
 def _node_command(node_id: str) -> click.Command:
@@ -173,11 +173,11 @@ def _request(
     from datetime import UTC, datetime
 
     from components.example_gen.spans import describe, open_data
-    from components.tracking import choose_store
     from pipeline.cli.run import configure, data_directory, prepare
     from pipeline.config import override
     from pipeline.run import Request
     from pipeline.runners.parameters import settings_of
+    from pipeline.stores import find_stores
 
     config = configure(preset, parameters["model"], settings)
     given = {name: value for name, value in parameters.items() if value is not None}
@@ -189,5 +189,5 @@ def _request(
     for line in describe(source):
         click.echo(line)
     prepared = prepare(config, cache, sys.stderr)
-    store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
-    return Request(config, source, place, store, prepared, reuse)
+    stores = find_stores(place, os.environ, config.stores)
+    return Request(config, source, place, stores.tracking, prepared, reuse, stores.metadata)

@@ -15,10 +15,10 @@ from pipeline.cli.options import cache_option, json_option, workspace_option
 
 if TYPE_CHECKING:
     from components.example_gen.source import Source
-    from components.tracking import Store
     from pipeline.cli.screen import Progress
     from pipeline.config import Config
     from pipeline.retrain.retrainer import Finished, Outcome, Retrainer, Run
+    from pipeline.stores import Stores
     from pipeline.workspace import Workspace
 
 
@@ -97,18 +97,19 @@ def _open(
 ) -> "Retrainer":
     from components.example_gen.spans import holds_spans
     from components.registry import Registry
-    from components.tracking import choose_store
     from pipeline.retrain.diary import tell
     from pipeline.retrain.gathering import Feed
     from pipeline.retrain.history import Notes
     from pipeline.retrain.retrainer import Retrainer
     from pipeline.retrain.work import work_digest
+    from pipeline.stores import find_stores
 
     if not holds_spans(directory):
         raise BadInputError(
             f"{directory} holds no span-YYYYMMDD directory: name the directory of the spans with --data"
         )
-    store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
+    stores = find_stores(place, os.environ, config.stores)
+    store = stores.tracking
     state = place.root / "retrain"
     feed = Feed(
         directory,
@@ -127,14 +128,14 @@ def _open(
         Registry(store, config.name),
         work_digest(config),
         place.predictions,
-        _runner(config, place, store, cache, progress, screen),
+        _runner(config, place, stores, cache, progress, screen),
         lambda decisions, attempts: tell(store, config.name, place.spool, Notes(state), decisions, attempts),
         os.environ,
     )
 
 
 def _runner(
-    config: "Config", place: "Workspace", store: "Store", cache: Path, progress: "Progress", screen: IO[str]
+    config: "Config", place: "Workspace", stores: "Stores", cache: Path, progress: "Progress", screen: IO[str]
 ) -> "Run":
     def run(source: "Source", run_id: str, champion: str | None) -> "Finished":
         from components.example_gen.spans import describe
@@ -150,12 +151,13 @@ def _runner(
         prepared = prepare(config, cache, screen)
         if champion:
             model = place.model_base(config.name) / champion
-            trained = Registry(store, config.name).with_tag(SERVING_VERSION, champion)
-            tags = find_runs(store, trained.run_id)[0].tags if trained else {}
+            trained = Registry(stores.tracking, config.name).with_tag(SERVING_VERSION, champion)
+            tags = find_runs(stores.tracking, trained.run_id)[0].tags if trained else {}
             plan = plan_warm_start(model, tags, config.model, prepared, config.retrain.vocabulary)
             progress.line(plan.sentence)
             prepared |= plan.prepared
-        done = execute(Request(config, source, place, store, prepared), run_id, progress.update)
+        request = Request(config, source, place, stores.tracking, prepared, metadata=stores.metadata)
+        done = execute(request, run_id, progress.update)
         return Finished(done.status, done.exit_code, tuple(done.reasons), done.model_version)
 
     return run

@@ -54,17 +54,16 @@ def command(
             for line in describe(source):
                 progress.line(line)
             progress.line(f"log {log}")
-            from components.tracking import choose_store
             from pipeline.run import Request, execute, new_run_id
+            from pipeline.stores import find_stores
 
-            store = choose_store(os.environ, place.mlflow_store, place.mlflow_artifacts)
-            result = execute(
-                Request(config, source, place, store, prepared, not no_cache), new_run_id(), progress.update
-            )
+            stores = find_stores(place, os.environ, config.stores)
+            request = Request(config, source, place, stores.tracking, prepared, not no_cache, stores.metadata)
+            result = execute(request, new_run_id(), progress.update)
         if as_json:
             click.echo(result.to_json(), file=out)
     if not as_json:
-        _print_result(result, store.uri)
+        _print_result(result, stores.tracking.uri)
     for reason in result.reasons:
         click.echo(f"newsdesk: {reason}" + (f" (traceback in {log})" if result.exit_code == 1 else ""), err=True)
     sys.exit(result.exit_code)

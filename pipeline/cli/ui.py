@@ -16,12 +16,13 @@ from pipeline.cli.options import workspace_option
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 def command(workspace: Path, host: str, port: int) -> None:
     """Serves MLflow's pages on the workspace until interrupted."""
+    from pipeline.stores import find_tracking
     from pipeline.workspace import Workspace
 
-    tracking = os.environ.get("MLFLOW_TRACKING_URI")
-    if tracking:
-        raise BadInputError(f"runs are tracked at {tracking} (MLFLOW_TRACKING_URI): open that, or unset it")
     place = Workspace(workspace.resolve())
+    tracking = find_tracking(place, os.environ)
+    if tracking:
+        raise BadInputError(f"runs are tracked at {tracking} (MLFLOW_TRACKING_URI or stores.json): open that")
     if not place.mlflow_store.exists():
         raise BadInputError(f"workspace {place.root} has no runs yet: newsdesk run makes the first")
     # One reader of one workspace needs neither several workers nor a job queue.

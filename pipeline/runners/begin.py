@@ -10,12 +10,14 @@ from components.registry import Registry
 from components.spool import AWAY, Spool
 from components.tracking import Store, TrackedRun, connect, refused
 from pipeline.graph import RegistryState, create_pipeline
+from pipeline.metadata import MetadataPlace
 from pipeline.run import Request, describe, new_run_id
 from pipeline.runners.ir import compile_graph
 from pipeline.runners.steps import Decided, Steps, write
+from pipeline.stores import remember
 
 
-def begin(steps: Steps, request: Request, metadata: str) -> Decided:
+def begin(steps: Steps, request: Request) -> Decided:
     """Builds the graph, opens the MLflow run, and keeps both for the steps that follow.
 
     An attempt that was cut short is taken up where it stood: one job is one run, however often it is begun.
@@ -23,11 +25,12 @@ def begin(steps: Steps, request: Request, metadata: str) -> Decided:
     Args:
         steps: Files of the run.
         request: What to do.
-        metadata: URI of the metadata store that the steps share.
 
     Raises:
-        BadInputError: MLflow does not answer or refuses.
+        BadInputError: MLflow or the metadata store does not answer or refuses.
     """
+    metadata = request.metadata_uri
+    MetadataPlace(metadata).check()
 
     def keep(pipeline: Pipeline, run_id: str) -> None:
         write(steps.graph, compile_graph(pipeline, run_id).SerializeToString(deterministic=True))
@@ -46,7 +49,7 @@ def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeli
     config, store = request.config, request.tracking
     registry = RegistryState(store.uri, Registry(store, config.name).snapshot())
     pipeline = create_pipeline(
-        config, request.source, request.workspace, request.prepared, registry, request.enable_cache
+        config, request.source, request.workspace, request.prepared, registry, request.enable_cache, metadata or None
     )
     keep(pipeline, run_id)
     tracked = _open_run(store, config.name, run_id, Spool(request.workspace.spool))
@@ -64,6 +67,7 @@ def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeli
         enable_cache=request.enable_cache,
         nodes=tuple(component.id for component in pipeline.components),
     )
+    remember(request.workspace, config.stores)
     steps.decide(decided)
     return decided
 

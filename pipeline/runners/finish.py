@@ -4,12 +4,12 @@ import time
 
 from components.spool import Spool
 from components.tracking import Store, TrackedRun, connect, find_runs
+from pipeline.metadata import MetadataPlace
 from pipeline.nodes import FAILED, SKIPPED, NodeRun
 from pipeline.run import FAILED as RUN_FAILED
 from pipeline.run import PUSHED, Request, RunResult, keep_report, link, summarize, tag_candidate, track
 from pipeline.run import REJECTED as RUN_REJECTED
 from pipeline.runners.launch import annotate_run
-from pipeline.runners.metadata import connection
 from pipeline.runners.steps import BAD_INPUT, FAILURE, REJECTED, Decided, Ended, Steps, write
 from pipeline.workspace import Workspace
 
@@ -36,13 +36,22 @@ def finish(steps: Steps, workspace: Workspace, tracking: Store) -> RunResult:
     if decided is None:
         _close(steps, workspace, tracking)
         decided = steps.decided()
-    request = Request(decided.config, decided.source, workspace, tracking, decided.prepared, decided.enable_cache)
+    request = Request(
+        decided.config,
+        decided.source,
+        workspace,
+        tracking,
+        decided.prepared,
+        decided.enable_cache,
+        decided.metadata or None,
+    )
     ends = [_end_of(steps, node_id) for node_id in decided.nodes]
     nodes = [end.node for end in ends]
     result = _conclude(decided, ends)
     tracked = TrackedRun(connect(tracking), decided.mlflow_run_id, Spool(workspace.spool))
     if decided.metadata:
-        link(tracked, nodes, lambda **said: annotate_run(connection(decided.metadata), decided.run_id, **said))
+        place = MetadataPlace(decided.metadata, patience_seconds=decided.config.stores.patience_seconds)
+        link(tracked, nodes, lambda **said: annotate_run(place, decided.run_id, **said))
     track(tracked, nodes, request, result)
     if result.status != PUSHED:
         gate = next((f"{end.gate}: " for end in ends if end.kind == REJECTED), "")

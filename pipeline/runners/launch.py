@@ -14,12 +14,13 @@ from typing import Any
 import psutil
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
-from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher
 
 from components.errors import GateRejectedError
+from pipeline.metadata import MetadataAwayError, MetadataPlace
 from pipeline.nodes import CACHED, FAILED, RAN, NodeRun
+from pipeline.runners.reach import reach
 
 VERDICT = "verdict"
 _MEMORY_INTERVAL = 0.05
@@ -34,17 +35,17 @@ class NodeLauncher:
         node_ids: All of them, in an order in which they may run.
     """
 
-    def __init__(self, ir: Any, connection: metadata_store_pb2.ConnectionConfig, run_id: str):
+    def __init__(self, ir: Any, place: MetadataPlace, run_id: str):
         """Takes a compiled graph.
 
         Args:
             ir: TFX's ``Pipeline`` message, with the run's id filled in.
-            connection: To the metadata store.
+            place: The metadata store.
             run_id: Name of the run there.
         """
         self._ir = ir
         self._deployment = runner_utils.extract_local_deployment_config(ir)
-        self._connection = connection
+        self._place = place
         self._run_id = run_id
         self._nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in ir.nodes}
         self.node_ids = list(self._nodes)
@@ -58,17 +59,26 @@ class NodeLauncher:
         Returns:
             The node as it ended, and what it raised, if it failed.
         """
-        node = self._nodes[node_id]
-        self._sweep(node)
         with Cost() as cost:
             try:
-                execution_id = self._launch(node)
-            except BaseException as error:
-                failed_id = self._record_reason(node, error)
-                if isinstance(error, GateRejectedError) and error.files:
-                    self._keep_verdict(node, failed_id, error)
-                outputs = self._left_behind(node, failed_id)
-                return NodeRun(node_id, FAILED, cost.seconds, cost.peak_mb, failed_id, outputs), error
+                return self._run(node_id, cost)
+            except MetadataAwayError as error:
+                # Nothing more can be read or written; the execution stays as it is, for the doctor to find.
+                return NodeRun(node_id, FAILED, cost.seconds, cost.peak_mb), error
+
+    def _run(self, node_id: str, cost: "Cost") -> tuple[NodeRun, BaseException | None]:
+        node = self._nodes[node_id]
+        self._sweep(node)
+        try:
+            execution_id = self._launch(node)
+        except MetadataAwayError:
+            raise
+        except BaseException as error:
+            failed_id = self._record_reason(node, error)
+            if isinstance(error, GateRejectedError) and error.files:
+                self._keep_verdict(node, failed_id, error)
+            outputs = self._left_behind(node, failed_id)
+            return NodeRun(node_id, FAILED, cost.seconds, cost.peak_mb, failed_id, outputs), error
         with self.store() as store:
             (execution,) = store.get_executions_by_id([execution_id])
             outputs = _outputs(store, execution_id)
@@ -78,14 +88,14 @@ class NodeLauncher:
     @contextmanager
     def store(self) -> Iterator[metadata_store.MetadataStore]:
         """Opens the metadata store."""
-        with metadata.Metadata(self._connection) as handle:
+        with reach(self._place) as handle:
             yield handle.store
 
     def _launch(self, node: Any) -> int:
         node_id = node.node_info.id
         info = launcher.Launcher(
             pipeline_node=node,
-            mlmd_connection=metadata.Metadata(self._connection),
+            mlmd_connection=reach(self._place),
             pipeline_info=self._ir.pipeline_info,
             pipeline_runtime_spec=self._ir.runtime_spec,
             executor_spec=runner_utils.extract_executor_spec(self._deployment, node_id),
@@ -148,9 +158,9 @@ class NodeLauncher:
         return os.path.join(root, node.node_info.id, output, str(execution_id))
 
 
-def annotate_run(connection: metadata_store_pb2.ConnectionConfig, run_id: str, **properties: str) -> int:
+def annotate_run(place: MetadataPlace, run_id: str, **properties: str) -> int:
     """Writes custom properties to a run's context in the metadata store and returns the context's id."""
-    with metadata.Metadata(connection) as handle:
+    with reach(place) as handle:
         context = handle.store.get_context_by_type_and_name("pipeline_run", run_id)
         if context is None:
             raise LookupError(f"the metadata store knows no run {run_id}")

@@ -153,14 +153,15 @@ def _kubeflow(config: Config) -> Iterator[Problem]:
 
 def _vertex(config: Config) -> Iterator[Problem]:
     settings = config.orchestrator
-    if settings.metadata:
-        yield Problem("Vertex keeps its own metadata: leave orchestrator.metadata at none")
+    if settings.metadata or config.stores.metadata:
+        yield Problem("Vertex keeps its own metadata: leave stores.metadata and orchestrator.metadata at none")
     for key, place in (("workspace", settings.workspace), ("cache", settings.cache)):
         if not place.startswith("/gcs/") or not _GCS.fullmatch(place):
             yield Problem(f"orchestrator.{key}={place} is lost with each step: set /gcs/BUCKET/PATH", deployment=True)
     if not settings.bucket or not settings.bucket.startswith("gs://") or not _GCS.fullmatch(settings.bucket):
         yield Problem("no place for outputs: set orchestrator.bucket=gs://BUCKET/PATH", deployment=True)
-    if not settings.environment.get("MLFLOW_TRACKING_URI", "").startswith("http"):
+    tracking = settings.environment.get("MLFLOW_TRACKING_URI") or config.stores.tracking or ""
+    if not tracking.startswith("http"):
         yield Problem(
             'MLflow needs a server here: set orchestrator.environment={"MLFLOW_TRACKING_URI": "https://..."}',
             deployment=True,

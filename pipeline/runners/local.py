@@ -10,6 +10,7 @@ from typing import Any
 
 from tfx.orchestration.pipeline import Pipeline
 
+from pipeline.metadata import MetadataPlace
 from pipeline.nodes import RUNNING, SKIPPED, NodeRun
 from pipeline.runners.ir import compile_graph
 from pipeline.runners.launch import NodeLauncher, annotate_run
@@ -22,16 +23,19 @@ class LocalRunner:
         nodes: The nodes in running order, replaced as they change.
     """
 
-    def __init__(self, pipeline: Pipeline, run_id: str, on_change: Callable[[list[NodeRun]], None]):
+    def __init__(
+        self, pipeline: Pipeline, place: MetadataPlace, run_id: str, on_change: Callable[[list[NodeRun]], None]
+    ):
         """Compiles the pipeline.
 
         Args:
             pipeline: What to run.
+            place: The metadata store.
             run_id: Name of the run in the metadata store.
             on_change: Called with all nodes whenever one changes.
         """
-        self._connection, self._run_id = pipeline.metadata_connection_config, run_id
-        self._launcher = NodeLauncher(compile_graph(pipeline, run_id), self._connection, run_id)
+        self._place, self._run_id = place, run_id
+        self._launcher = NodeLauncher(compile_graph(pipeline, run_id), place, run_id)
         self._on_change = on_change
         self.nodes = [NodeRun(node_id) for node_id in self._launcher.node_ids]
 
@@ -52,7 +56,7 @@ class LocalRunner:
 
     def annotate(self, **properties: str) -> int:
         """Writes custom properties to this run's context in the metadata store and returns the context's id."""
-        return annotate_run(self._connection, self._run_id, **properties)
+        return annotate_run(self._place, self._run_id, **properties)
 
     def _change(self, position: int, **values: Any) -> None:
         self.nodes[position] = replace(self.nodes[position], **values)

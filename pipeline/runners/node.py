@@ -5,9 +5,9 @@ import difflib
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.errors import BadInputError, GateRejectedError
+from pipeline.metadata import MetadataPlace
 from pipeline.nodes import CACHED, RAN, NodeRun
 from pipeline.runners.launch import NodeLauncher
-from pipeline.runners.metadata import connection
 from pipeline.runners.steps import BAD_INPUT, FAILURE, REJECTED, Ended, Steps
 
 
@@ -29,7 +29,8 @@ def run_node(steps: Steps, node_id: str) -> NodeRun:
         return before
     steps.start(node_id)
     ir = pipeline_pb2.Pipeline.FromString(steps.graph.read_bytes())
-    node, error = NodeLauncher(ir, connection(decided.metadata), decided.run_id).run(node_id)
+    place = MetadataPlace(decided.metadata, patience_seconds=decided.config.stores.patience_seconds)
+    node, error = NodeLauncher(ir, place, decided.run_id).run(node_id)
     steps.end(explain(node, error))
     if error:
         raise error

@@ -1,0 +1,163 @@
+"""Where runs are recorded: in the workspace's own files, or on servers that several machines share."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from components.errors import BadInputError
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from components.tracking import Store
+
+SQLITE = "sqlite:///"
+POSTGRESQL, MYSQL = "postgresql", "mysql"
+PASSWORD = "NEWSDESK_METADATA_PASSWORD"  # noqa: S105
+"""Variable that holds the password of the metadata store."""
+_PORTS = {POSTGRESQL: 5432, MYSQL: 3306}
+_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+_REMEMBERED = "stores.json"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A metadata store on a server; ``kind`` is one of the constants above."""
+
+    kind: str
+    host: str
+    port: int
+    user: str
+    database: str
+
+
+class StoresConfig(BaseModel):
+    """Stores that are not the workspace's own. No address carries a password: those come from the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    metadata: str | None = Field(
+        None, description="postgresql://USER@HOST/DATABASE or mysql://...; None for the workspace's metadata.sqlite"
+    )
+    tracking: str | None = Field(None, description="MLflow's address; None for MLFLOW_TRACKING_URI or mlflow.db")
+    patience_seconds: float = Field(
+        120, ge=0, le=3600, description="that a run waits for a metadata store which went away"
+    )
+
+    @model_validator(mode="after")
+    def _addresses(self) -> "StoresConfig":
+        # Of the section and not of a field: what is wrong with a field is shown with its value.
+        for key, uri, variable in (
+            ("metadata", self.metadata, PASSWORD),
+            ("tracking", self.tracking, "MLFLOW_TRACKING_PASSWORD"),
+        ):
+            if uri and holds_password(uri):
+                raise ValueError(f"stores.{key} holds a password: take it out and set {variable}")
+        if self.metadata:
+            find_server(self.metadata)
+        return self
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where one run is recorded. ``metadata`` is a URI."""
+
+    metadata: str
+    tracking: "Store"
+
+
+def find_stores(workspace: Workspace, environment: Mapping[str, str], config: StoresConfig | None = None) -> Stores:
+    """Returns the stores of a workspace.
+
+    What the configuration names comes first, then ``MLFLOW_TRACKING_URI``, then what an earlier run's configuration
+    named, which ``remember`` keeps for commands that have none, then the workspace's own files.
+
+    Args:
+        workspace: Whose.
+        environment: Variables.
+        config: None for a command without a configuration.
+
+    Raises:
+        BadInputError: An address holds a password or is none, or configuration and environment contradict each other.
+    """
+    from components.tracking import choose_store
+
+    tracking = find_tracking(workspace, environment, config)
+    chosen = {"MLFLOW_TRACKING_URI": tracking} if tracking else {}
+    return Stores(
+        find_metadata(workspace, config), choose_store(chosen, workspace.mlflow_store, workspace.mlflow_artifacts)
+    )
+
+
+def find_tracking(
+    workspace: Workspace, environment: Mapping[str, str], config: StoresConfig | None = None
+) -> str | None:
+    """Returns MLflow's address; None where it is the workspace's own file. Arguments and errors: ``find_stores``."""
+    given = environment.get("MLFLOW_TRACKING_URI") or None
+    named = config.tracking if config else None
+    if given and named and given != named:
+        raise BadInputError("stores.tracking and MLFLOW_TRACKING_URI name different servers: leave one of them out")
+    return named or given or _remembered(workspace).tracking
+
+
+def find_metadata(workspace: Workspace, config: StoresConfig | None = None) -> str:
+    """Returns the metadata store's URI. Arguments and errors: ``find_stores``."""
+    named = config.metadata if config else None
+    return named or _remembered(workspace).metadata or f"{SQLITE}{workspace.metadata}"
+
+
+def remember(workspace: Workspace, config: StoresConfig) -> None:
+    """Keeps what a configuration names for later commands on the same workspace; deleting the file forgets it."""
+    named = {name: value for name in ("metadata", "tracking") if (value := getattr(config, name))}
+    values = _remembered(workspace).model_dump(include={"metadata", "tracking"}) | named
+    path = workspace.root / _REMEMBERED
+    if named and (not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != values):
+        temporary = path.with_name(f".{_REMEMBERED}-{os.getpid()}")
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def find_server(uri: str) -> Server | None:
+    """Returns the server that a metadata store's URI names; None for a file.
+
+    Raises:
+        ValueError: It is no URI of a metadata store; the message does not repeat what may be secret.
+    """
+    if uri.startswith(SQLITE) and uri != SQLITE:
+        return None
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("a metadata store's port is a number from 1 to 65535") from error
+    database = parts.path.removeprefix("/")
+    whole = parts.scheme in _PORTS and parts.hostname and parts.username
+    if not whole or not _DATABASE.fullmatch(database) or parts.query or parts.fragment:
+        raise ValueError(
+            "a metadata store is sqlite:///PATH, postgresql://USER@HOST[:PORT]/DATABASE or "
+            f"mysql://USER@HOST[:PORT]/DATABASE, not {uri.partition(':')[0]}:"
+        )
+    return Server(parts.scheme, str(parts.hostname), port or _PORTS[parts.scheme], str(parts.username), database)
+
+
+def holds_password(uri: str) -> bool:
+    """Returns whether an address carries a password."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "@" in uri
+    return parts.password is not None or any("pass" in name.lower() for name in parse_qs(parts.query))
+
+
+def _remembered(workspace: Workspace) -> StoresConfig:
+    path: Path = workspace.root / _REMEMBERED
+    try:
+        return StoresConfig.model_validate_json(path.read_bytes()) if path.is_file() else StoresConfig()
+    except ValueError as error:
+        raise BadInputError(f"{path} does not say which stores this workspace uses: delete it or mend it") from error
