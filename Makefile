@@ -23,7 +23,7 @@ run: $(READY) ## set everything up and run the pipeline on the bundled sample
 
 .PHONY: test
 test: $(READY) ## set everything up and pass the tests
-	$(VENV)/bin/pytest -m "not e2e and not browser and not network and not deploy"
+	$(VENV)/bin/pytest -m "not e2e and not browser and not network and not deploy and not engines"
 
 .PHONY: test-e2e
 test-e2e: $(READY) ## the whole-pipeline tests beyond the first, and the built wheel
@@ -49,6 +49,21 @@ test-deploy: .deploy/.ready ## the files of serving/deploy before nginx, promtoo
 	cd .deploy/packages && apt-get download -qq nginx libnginx-mod-http-js prometheus
 	for package in .deploy/packages/*.deb; do dpkg-deb --extract "$$package" .deploy/root; done
 	$(UV) pip install --quiet --no-config --python $(VENV)/bin/python --no-deps --require-hashes --target .deploy/python -r tests/support/deploy-requirements.txt
+	touch $@
+
+.PHONY: test-engines
+test-engines: .engines/databases.ready ## whole runs on real servers: PostgreSQL, MariaDB, MLflow with users
+	$(VENV)/bin/pytest -m engines
+
+# Unpacked, not installed: no service starts. What the machine has already is used as it is.
+.engines/databases.ready: tests/support/engine-requirements.txt $(READY) | $(UV)
+	rm -rf .engines/packages .engines/root .engines/python
+	mkdir -p .engines/packages .engines/root
+	cd .engines/packages && apt-get install --simulate --no-install-recommends postgresql mariadb-server-core \
+		| sed -n 's/^Inst \([^ ]*\).*/\1/p' | grep -v perl | xargs --no-run-if-empty apt-get download -qq
+	for package in .engines/packages/*.deb; do \
+		test ! -e "$$package" || dpkg-deb --extract "$$package" .engines/root; done
+	$(UV) pip install --quiet --no-config --python $(VENV)/bin/python --no-deps --require-hashes --target .engines/python -r tests/support/engine-requirements.txt
 	touch $@
 
 .PHONY: check

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -45,11 +45,19 @@ class Server:
 
     Attributes:
         store: How to reach it; the same after a restart.
+        arguments: More of its command line.
+        environment: More of its environment.
     """
 
-    def __init__(self, root: Path):
+    def __init__(
+        self, root: Path, arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+    ):
+        """Makes a sqlite store for it, unless its arguments name another."""
         self._root = root
-        make_store(root)
+        if arguments is None:
+            make_store(root)
+        self.arguments = arguments or ["--backend-store-uri", f"sqlite:///{root / 'mlflow.db'}"]
+        self.environment = environment or {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -59,7 +67,7 @@ class Server:
     def start(self) -> None:
         """Returns when it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._root / 'mlflow.db'}"]
+        command += ["--workers", "1", *self.arguments]
         command += ["--artifacts-destination", (self._root / "mlartifacts").as_uri()]
         with (self._root / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -67,7 +75,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # Jobs are eight processes that nobody here needs.
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self.environment},
                 start_new_session=True,
             )
         end = time.monotonic() + _START_SECONDS
