@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import BadInputError
-from pipeline.stores import PASSWORD, POSTGRESQL, SQLITE, Server, find_server, holds_password
+from pipeline.stores import PASSWORD, SQLITE, Server, find_server, holds_password
 
 if TYPE_CHECKING:
     from ml_metadata import metadata_store
@@ -31,8 +31,7 @@ def connection(uri: str, password: str = "") -> "metadata_store_pb2.ConnectionCo
     """Returns how to reach a metadata store.
 
     Args:
-        uri: ``sqlite:///PATH``, four slashes for an absolute path, or ``postgresql://USER@HOST[:PORT]/DATABASE``, or
-            the same with ``mysql``.
+        uri: ``sqlite:///PATH``, four slashes for an absolute path, or ``mysql://USER@HOST[:PORT]/DATABASE``.
         password: Of a server.
 
     Raises:
@@ -48,14 +47,10 @@ def connection(uri: str, password: str = "") -> "metadata_store_pb2.ConnectionCo
         config.sqlite.filename_uri = path
         config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
         return config
-    place: Any = config.postgresql if server.kind == POSTGRESQL else config.mysql
-    place.host, place.user = server.host, server.user
+    mysql = config.mysql
+    mysql.host, mysql.port, mysql.user, mysql.database = server.host, server.port, server.user, server.database
     if password:
-        place.password = password
-    if server.kind == POSTGRESQL:
-        place.port, place.dbname = str(server.port), server.database
-    else:
-        place.port, place.database = server.port, server.database
+        mysql.password = password
     return config
 
 
@@ -139,9 +134,9 @@ class MetadataPlace:
 class PatientStore:
     """A server's store whose calls are repeated on a new connection when theirs was lost.
 
-    A lost connection does not heal: PostgreSQL's refuses every later call, MySQL's ends the process at the second. A
-    call whose answer was lost after the server had done it is done twice, which leaves at most an execution behind
-    that nothing refers to; ``newsdesk doctor`` names it.
+    A lost connection does not heal: the second call on it ends the process with a segmentation fault. A call whose
+    answer was lost after the server had done it is done twice, which leaves at most an execution behind that nothing
+    refers to; ``newsdesk doctor`` names it.
     """
 
     def __init__(self, place: MetadataPlace):

@@ -18,19 +18,17 @@ if TYPE_CHECKING:
     from components.tracking import Store
 
 SQLITE = "sqlite:///"
-POSTGRESQL, MYSQL = "postgresql", "mysql"
 PASSWORD = "NEWSDESK_METADATA_PASSWORD"  # noqa: S105
 """Variable that holds the password of the metadata store."""
-_PORTS = {POSTGRESQL: 5432, MYSQL: 3306}
+_SCHEME, _PORT = "mysql", 3306
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
 _REMEMBERED = "stores.json"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A metadata store on a server; ``kind`` is one of the constants above."""
+    """A metadata store in a database of a MySQL or MariaDB server."""
 
-    kind: str
     host: str
     port: int
     user: str
@@ -43,7 +41,7 @@ class StoresConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     metadata: str | None = Field(
-        None, description="postgresql://USER@HOST/DATABASE or mysql://...; None for the workspace's metadata.sqlite"
+        None, description="mysql://USER@HOST[:PORT]/DATABASE; None for the workspace's metadata.sqlite"
     )
     tracking: str | None = Field(None, description="MLflow's address; None for MLFLOW_TRACKING_URI or mlflow.db")
     patience_seconds: float = Field(
@@ -131,19 +129,25 @@ def find_server(uri: str) -> Server | None:
     """
     if uri.startswith(SQLITE) and uri != SQLITE:
         return None
+    if uri.startswith("postgres"):
+        # It cuts the quotes off PostgreSQL's escaped literals, which is wrong where they begin with an E: what follows
+        # a backslash is then read as SQL. Seen in 1.16.0 and 1.21.0.
+        raise ValueError(
+            "ml-metadata's client of PostgreSQL cannot write a text that holds a backslash: keep the metadata in MySQL "
+            "or MariaDB, mysql://USER@HOST[:PORT]/DATABASE"
+        )
     try:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as error:
         raise ValueError("a metadata store's port is a number from 1 to 65535") from error
     database = parts.path.removeprefix("/")
-    whole = parts.scheme in _PORTS and parts.hostname and parts.username
+    whole = parts.scheme == _SCHEME and parts.hostname and parts.username
     if not whole or not _DATABASE.fullmatch(database) or parts.query or parts.fragment:
         raise ValueError(
-            "a metadata store is sqlite:///PATH, postgresql://USER@HOST[:PORT]/DATABASE or "
-            f"mysql://USER@HOST[:PORT]/DATABASE, not {uri.partition(':')[0]}:"
+            f"a metadata store is sqlite:///PATH or mysql://USER@HOST[:PORT]/DATABASE, not {uri.partition(':')[0]}:"
         )
-    return Server(parts.scheme, str(parts.hostname), port or _PORTS[parts.scheme], str(parts.username), database)
+    return Server(str(parts.hostname), port or _PORT, str(parts.username), database)
 
 
 def holds_password(uri: str) -> bool:

@@ -13,22 +13,10 @@ from typing import Any
 import pytest
 from kubeflow_backend import FAILED, SKIPPED, SUCCEEDED, Backend, Outcome
 from mlflow import MlflowClient
+from tiny_settings import TINY, to_options
 
 pytestmark = pytest.mark.e2e
 
-TINY = {
-    "text.vocab_size": "200",
-    "text.max_tokens": "24",
-    "text.min_count": "1",
-    "transformer.width": "8",
-    "transformer.heads": "2",
-    "transformer.head_width": "4",
-    "transformer.feed_forward": "8",
-    "transformer.wide_buckets": "50",
-    "transformer.batch_size": "16",
-    "transformer.learning_rate": "0.02",
-    "model_gate.margin": "0.2",
-}
 KILLED = "transform"
 NODES = 16
 
@@ -55,8 +43,7 @@ class Shared:
             "orchestrator.environment": json.dumps({"MLFLOW_TRACKING_URI": self.tracking}),
             "orchestrator.secrets": json.dumps({"MLFLOW_TRACKING_TOKEN": "mlflow/token"}),
         }
-        settings = [part for item in {**TINY, **place}.items() for part in ("--set", "=".join(item))]
-        done = self._newsdesk("compile", "--target", "kubeflow", "--output", self.file, *settings)
+        done = self._newsdesk("compile", "--target", "kubeflow", "--output", self.file, *to_options(TINY | place))
         assert done.code == 0, done.err
 
     def run(self, job: str, on_start: Callable[..., None] | None = None, **arguments: Any) -> Outcome:

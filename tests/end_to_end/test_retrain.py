@@ -13,27 +13,16 @@ from typing import Any
 
 import pytest
 from span_world import Rows, rows, write_span
+from tiny_settings import TINY, to_options
 
 pytestmark = pytest.mark.e2e
 
-SETTINGS = {
+SETTINGS = TINY | {
     "data.spans": "last 2",
     "data.eval_fraction": "0.1",
     "retrain.least_rows": "50",
     "retrain.new_spans": "none",
     "retrain.warm_start": "true",
-    "text.vocab_size": "200",
-    "text.max_tokens": "24",
-    "text.min_count": "1",
-    "transformer.width": "8",
-    "transformer.heads": "2",
-    "transformer.head_width": "4",
-    "transformer.feed_forward": "8",
-    "transformer.wide_buckets": "50",
-    "transformer.epochs": "3",
-    "transformer.batch_size": "16",
-    "transformer.learning_rate": "0.02",
-    "model_gate.margin": "0.2",
 }
 
 
@@ -51,8 +40,7 @@ class Feed:
     def __init__(self, root: Path, newsdesk: Callable[..., Any]):
         self.spans, self.workspace, self._newsdesk = root / "spans", root / "ws", newsdesk
         self.spans.mkdir()
-        options = [part for item in SETTINGS.items() for part in ("--set", "=".join(item))]
-        self.options = ["--data", str(self.spans), "--workspace", str(self.workspace), *options]
+        self.options = ["--data", str(self.spans), "--workspace", str(self.workspace), *to_options(SETTINGS)]
 
     def arrive(self, day: int, train: Rows | None = None) -> None:
         own = rows(200, day * 1000) if train is None else train

@@ -1,14 +1,17 @@
 """Real servers, once per module."""
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 from database_servers import DatabaseServer, MariaDB, PostgreSQL
 
+_Server = TypeVar("_Server", bound=DatabaseServer)
 
-@pytest.fixture(scope="module", params=[PostgreSQL, MariaDB], ids=["postgresql", "mariadb"])
-def database(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
-    yield from _running(request.param())
+
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[MariaDB]:
+    yield from _running(MariaDB())
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     yield from _running(PostgreSQL())
 
 
-def _running(server: DatabaseServer) -> Iterator[DatabaseServer]:
+def _running(server: _Server) -> Iterator[_Server]:
     try:
         server.start()
         yield server

@@ -1,11 +1,12 @@
-"""ML Metadata on PostgreSQL and MariaDB: it opens, refuses the wrong password, and outlasts a restart."""
+"""ML Metadata on MariaDB: it opens, refuses the wrong password, and outlasts a restart."""
 
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from database_servers import PASSWORD, DatabaseServer
+from database_servers import PASSWORD, USER, MariaDB, PostgreSQL
+from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from components.errors import BadInputError
@@ -15,35 +16,37 @@ from pipeline.stores import PASSWORD as VARIABLE
 
 pytestmark = pytest.mark.engines
 
-
-def place(database: DatabaseServer, name: str, patience: float = 60, password: str = PASSWORD) -> MetadataPlace:
-    return MetadataPlace(database.uri(name), {VARIABLE: password}, patience)
+TEXT = "Überschrift, 見出し, 🗞, \\, ', \", {\\n}"
 
 
-def test_what_is_written_is_read_again(database: DatabaseServer) -> None:
-    here = place(database, "written")
+def place(mariadb: MariaDB, name: str, patience: float = 60, password: str = PASSWORD) -> MetadataPlace:
+    return MetadataPlace(mariadb.uri(name), {VARIABLE: password}, patience)
+
+
+def test_what_is_written_is_read_again(mariadb: MariaDB) -> None:
+    here = place(mariadb, "written")
     here.check()
     store = here.open()
     kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Text"))
     artifact = metadata_store_pb2.Artifact(type_id=kind, uri="file:///a")
-    artifact.custom_properties["what"].string_value = "Überschrift, 見出し, 🗞"
+    artifact.custom_properties["what"].string_value = TEXT
     store.put_artifacts([artifact])
-    (found,) = place(database, "written").open().get_artifacts()
-    assert found.custom_properties["what"].string_value == "Überschrift, 見出し, 🗞"
+    (found,) = place(mariadb, "written").open().get_artifacts()
+    assert found.custom_properties["what"].string_value == TEXT
 
 
 @pytest.mark.parametrize("password", ["wrong", ""])
-def test_a_wrong_password_is_one_sentence(database: DatabaseServer, password: str) -> None:
-    with pytest.raises(BadInputError, match=r"answers but refuses user newsdesk, its password \(NEWSDESK_METADATA_PASS"):
-        place(database, "written", password=password).check()
+def test_a_wrong_password_is_one_sentence(mariadb: MariaDB, password: str) -> None:
+    with pytest.raises(BadInputError, match=r"answers but refuses user newsdesk, its password \(NEWSDESK"):
+        place(mariadb, "written", password=password).check()
 
 
-def test_two_make_the_tables_of_one_database_at_once(database: DatabaseServer) -> None:
+def test_two_make_the_tables_of_one_database_at_once(mariadb: MariaDB) -> None:
     failed: list[BaseException] = []
 
     def check() -> None:
         try:
-            place(database, "at_once").check()
+            place(mariadb, "at_once").check()
         except BaseException as error:
             failed.append(error)
 
@@ -55,8 +58,8 @@ def test_two_make_the_tables_of_one_database_at_once(database: DatabaseServer) -
     assert not failed
 
 
-def test_a_restart_between_and_during_calls_is_outlasted(database: DatabaseServer) -> None:
-    store = place(database, "outlasted").open()
+def test_a_restart_between_and_during_calls_is_outlasted(mariadb: MariaDB) -> None:
+    store = place(mariadb, "outlasted").open()
     kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Text"))
     ended = threading.Event()
     numbers: list[int] = []
@@ -73,40 +76,38 @@ def test_a_restart_between_and_during_calls_is_outlasted(database: DatabaseServe
             before = len(numbers)
             while len(numbers) < before + 20:
                 time.sleep(0.01)
-            database.kill()
+            mariadb.kill()
             time.sleep(1)
-            database.start()
+            mariadb.start()
     finally:
         ended.set()
         thread.join()
-    kept = {item.id: item.uri for item in place(database, "outlasted").open().get_artifacts()}
+    kept = {item.id: item.uri for item in place(mariadb, "outlasted").open().get_artifacts()}
     # Every write that was answered is there, each under its own number.
     assert {number: f"file:///{position}" for position, number in enumerate(numbers)}.items() <= kept.items()
     # And at most one more per restart, whose answer was lost.
     assert len(kept) <= len(numbers) + 2
 
 
-def test_a_server_that_stays_away_is_told(database: DatabaseServer) -> None:
-    store = place(database, "away", patience=2).open()
+def test_a_server_that_stays_away_is_told(mariadb: MariaDB) -> None:
+    store = place(mariadb, "away", patience=2).open()
     store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Text"))
-    database.kill()
+    mariadb.kill()
     try:
         started = time.monotonic()
         with pytest.raises(MetadataAwayError, match="not come back in 2 seconds"):
             store.get_artifacts()
         assert 1 < time.monotonic() - started < 10
         with pytest.raises(BadInputError, match="does not answer"):
-            place(database, "away").check()
+            place(mariadb, "away").check()
     finally:
-        database.start()
+        mariadb.start()
 
 
-def test_gc_sees_the_runs_of_its_own_workspace(database: DatabaseServer, tmp_path: Path) -> None:
+def test_gc_sees_the_runs_of_its_own_workspace(mariadb: MariaDB, tmp_path: Path) -> None:
     """Two workspaces share the server and the name of the pipeline."""
-    store = place(database, "shared").open()
-    types = [
-        store.put_context_type(metadata_store_pb2.ContextType(name=name)) for name in ("pipeline", "pipeline_run")
-    ]
+    store = place(mariadb, "shared").open()
+    types = [store.put_context_type(metadata_store_pb2.ContextType(name=name)) for name in ("pipeline", "pipeline_run")]
     kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Examples"))
     doing = store.put_execution_type(metadata_store_pb2.ExecutionType(name="ExampleGen"))
     parent, *_ = store.put_contexts([metadata_store_pb2.Context(type_id=types[0], name="ag_news")])
@@ -118,13 +119,24 @@ def test_gc_sees_the_runs_of_its_own_workspace(database: DatabaseServer, tmp_pat
             type_id=kind, uri=f"{tmp_path}/{run}/artifacts/ExampleGen/examples/{number}"
         )
         made, *_ = store.put_artifacts([artifact])
-        event = metadata_store_pb2.Event(
-            execution_id=number, artifact_id=made, type=metadata_store_pb2.Event.OUTPUT
-        )
+        event = metadata_store_pb2.Event(execution_id=number, artifact_id=made, type=metadata_store_pb2.Event.OUTPUT)
         store.put_events([event])
         store.put_attributions_and_associations(
             [], [metadata_store_pb2.Association(context_id=item, execution_id=number) for item in (parent, context)]
         )
-    found = Lineage(place(database, "shared"), tmp_path / "ours" / "artifacts")
+    found = Lineage(place(mariadb, "shared"), tmp_path / "ours" / "artifacts")
     assert [run.id for run in found.of("ag_news")] == ["ours"]
     assert found.use("ag_news", 1, []).marks == ()
+
+
+def test_why_postgresql_is_refused(postgresql: PostgreSQL) -> None:
+    """Once this fails, ml-metadata has been mended, and its PostgreSQL can be let in."""
+    config = metadata_store_pb2.ConnectionConfig()
+    server = config.postgresql
+    server.host, server.port, server.user, server.password = "127.0.0.1", str(postgresql.port), USER, PASSWORD
+    server.dbname = "mlmd"
+    store = metadata_store.MetadataStore(config)
+    kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Text"))
+    store.put_artifacts([metadata_store_pb2.Artifact(type_id=kind, uri="without")])
+    with pytest.raises(errors.InternalError, match="syntax error"):
+        store.put_artifacts([metadata_store_pb2.Artifact(type_id=kind, uri="with a \\")])

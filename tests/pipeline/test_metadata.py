@@ -12,7 +12,7 @@ from components.errors import BadInputError
 from pipeline import metadata
 from pipeline.metadata import MetadataAwayError, MetadataPlace, PatientStore, connection
 
-SERVER = "postgresql://newsdesk@127.0.0.1:{port}/mlmd"
+SERVER = "mysql://newsdesk@127.0.0.1:{port}/mlmd"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ class FakeServer:
     def connect(self, config: Any) -> Any:
         if self.down_for:
             self.down_for -= 1
-            raise RuntimeError("connection pointer is NULL")
+            raise RuntimeError("mysql_real_connect failed: errno: , error: ")
         self.opened += 1
         return FakeConnection(self)
 
@@ -58,7 +58,7 @@ class FakeConnection:
 
     def get(self, number: int) -> int:
         if self._epoch != self._server.epoch:
-            raise errors.InternalError("server closed the connection unexpectedly")
+            raise errors.InternalError("mysql_query failed: errno: Lost connection to MySQL server during query")
         self._server.calls.append(number)
         return number * 2
 
@@ -87,7 +87,7 @@ def test_a_file_is_made_where_it_is_missing(tmp_path: Path) -> None:
 
 def test_the_password_comes_from_the_environment_alone() -> None:
     place = MetadataPlace(SERVER.format(port=5432), {"NEWSDESK_METADATA_PASSWORD": "s3cr3t"})
-    assert place.connection.postgresql.password == "s3cr3t"
+    assert place.connection.mysql.password == "s3cr3t"
     assert b"s3cr3t" not in connection(place.uri).SerializeToString()
     mysql = connection("mysql://me@db.example:3307/mlmd", "s3cr3t").mysql
     assert (mysql.host, mysql.port, mysql.user, mysql.password, mysql.database) == (
@@ -99,16 +99,16 @@ def test_the_password_comes_from_the_environment_alone() -> None:
     )
 
 
-@pytest.mark.parametrize("uri", ["postgresql://a:s3cr3t@b/c", "oracle://a@b/c", ""])
+@pytest.mark.parametrize("uri", ["mysql://a:s3cr3t@b/c", "postgresql://a@b/c", "oracle://a@b/c", ""])
 def test_what_cannot_be_reached_is_refused(uri: str) -> None:
-    with pytest.raises(BadInputError, match=r"password|a metadata store is") as refused:
+    with pytest.raises(BadInputError, match=r"password|a metadata store is|client of PostgreSQL") as refused:
         MetadataPlace(uri, {})
     assert "s3cr3t" not in str(refused.value)
 
 
 def test_a_server_that_is_not_there_is_told_at_first_contact(free_port: int, pauses: list[float]) -> None:
     place = MetadataPlace(SERVER.format(port=free_port), {}, patience_seconds=600)
-    with pytest.raises(BadInputError, match=r"^the metadata store postgresql://.* does not answer \(.*\): start it"):
+    with pytest.raises(BadInputError, match=r"^the metadata store mysql://.* does not answer \(.*\): start it"):
         place.check()
     assert sum(pauses) < 4
 

@@ -12,7 +12,7 @@ from pipeline.presets import make_config
 from pipeline.stores import Server, StoresConfig, find_server, find_stores, holds_password, remember
 from pipeline.workspace import Workspace
 
-METADATA = "postgresql://newsdesk@db.example/mlmd"
+METADATA = "mysql://newsdesk@db.example/mlmd"
 TRACKING = "https://mlflow.example"
 
 
@@ -70,8 +70,8 @@ def test_a_damaged_memory_is_told(workspace: Workspace, content: str) -> None:
 @pytest.mark.parametrize(
     ("key", "uri", "variable"),
     [
-        ("metadata", "postgresql://newsdesk:s3cr3t@db.example/mlmd", "NEWSDESK_METADATA_PASSWORD"),
-        ("metadata", "postgresql://newsdesk@db.example/mlmd?password=s3cr3t", "NEWSDESK_METADATA_PASSWORD"),
+        ("metadata", "mysql://newsdesk:s3cr3t@db.example/mlmd", "NEWSDESK_METADATA_PASSWORD"),
+        ("metadata", "mysql://newsdesk@db.example/mlmd?password=s3cr3t", "NEWSDESK_METADATA_PASSWORD"),
         ("tracking", "https://me:s3cr3t@mlflow.example", "MLFLOW_TRACKING_PASSWORD"),
     ],
 )
@@ -97,8 +97,8 @@ def test_a_password_in_mlflows_own_variable_is_refused(workspace: Workspace) -> 
     ("uri", "expected"),
     [
         ("sqlite:////a/b", None),
-        (METADATA, Server("postgresql", "db.example", 5432, "newsdesk", "mlmd")),
-        ("mysql://a@10.0.0.1:3307/b_c", Server("mysql", "10.0.0.1", 3307, "a", "b_c")),
+        (METADATA, Server("db.example", 3306, "newsdesk", "mlmd")),
+        ("mysql://a@10.0.0.1:3307/b_c", Server("10.0.0.1", 3307, "a", "b_c")),
     ],
 )
 def test_addresses(uri: str, expected: Any) -> None:
@@ -111,22 +111,28 @@ def test_addresses(uri: str, expected: Any) -> None:
         "sqlite:///",
         "/a/file",
         "oracle://a@b/c",
-        "postgresql://b/c",
-        "postgresql://a@b",
-        "postgresql://a@b/c/d",
-        "postgresql://a@b/c d",
-        "postgresql://a@b/c?sslmode=require",
+        "mysql://b/c",
+        "mysql://a@b",
+        "mysql://a@b/c/d",
+        "mysql://a@b/c d",
+        "mysql://a@b/c?ssl_ca=x",
     ],
 )
 def test_what_is_no_address(uri: str) -> None:
-    with pytest.raises(ValueError, match="a metadata store is sqlite:///PATH, postgresql://"):
+    with pytest.raises(ValueError, match="a metadata store is sqlite:///PATH or mysql://"):
         find_server(uri)
+
+
+@pytest.mark.parametrize("uri", ["postgresql://a@b/c", "postgres://a@b/c"])
+def test_postgresql_is_refused_with_the_reason(uri: str) -> None:
+    with pytest.raises(BadInputError, match=r"cannot write a text that holds a backslash: keep .* mysql://USER@HOST"):
+        configured(metadata=uri)
 
 
 @pytest.mark.parametrize("port", ["99999", "x"])
 def test_a_port_is_a_number(port: str) -> None:
     with pytest.raises(ValueError, match="port"):
-        find_server(f"postgresql://a@b:{port}/c")
+        find_server(f"mysql://a@b:{port}/c")
 
 
 def test_a_user_alone_is_no_password() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow_stores import make_store
+from tiny_settings import TINY, to_options
 from vertex_backend import VertexBackend
 
 from components.errors import BadInputError, GateRejectedError
@@ -40,19 +41,6 @@ SETTINGS = {
     "orchestrator.resources": json.dumps(
         {"default": {}, "Trainer": {"cpu": 4, "memory_gib": 16, "accelerator": "NVIDIA_TESLA_T4"}}
     ),
-}
-TINY = {
-    "text.vocab_size": "200",
-    "text.max_tokens": "24",
-    "text.min_count": "1",
-    "transformer.width": "8",
-    "transformer.heads": "2",
-    "transformer.head_width": "4",
-    "transformer.feed_forward": "8",
-    "transformer.wide_buckets": "50",
-    "transformer.batch_size": "16",
-    "transformer.learning_rate": "0.02",
-    "model_gate.margin": "0.2",
 }
 
 
@@ -208,8 +196,7 @@ class Cloud:
             "orchestrator.cache": str(root / "cache"),
             "orchestrator.secrets": "{}",
         }
-        assignments = [part for item in TINY.items() for part in ("--set", "=".join(item))]
-        self.text, _ = compile_for("vertex", configured(**places), ["--preset", "sample", *assignments])
+        self.text, _ = compile_for("vertex", configured(**places), ["--preset", "sample", *to_options(TINY)])
 
     def run(self, job: str, nodes: set[str] | None = None, **arguments: Any) -> VertexBackend:
         def start(command: list[str]) -> None:

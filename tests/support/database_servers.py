@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ENGINES = Path(os.environ.get("NEWSDESK_ENGINES", Path(__file__).parents[2] / ".engines"))
@@ -21,11 +21,8 @@ class DatabaseServer:
     """One server; its data outlive it.
 
     Attributes:
-        kind: ``postgresql`` or ``mysql``.
         port: The same after a restart.
     """
-
-    kind = ""
 
     def __init__(self) -> None:
         """Makes an empty database directory, which ``remove`` deletes."""
@@ -40,10 +37,6 @@ class DatabaseServer:
             shutil.chown(self.root, self._user)
         self._process: subprocess.Popen | None = None
         self.initialize()
-
-    def uri(self, database: str) -> str:
-        """Returns the address of a metadata store there."""
-        return f"{self.kind}://{USER}@127.0.0.1:{self.port}/{database}"
 
     def initialize(self) -> None:
         """Makes the empty database."""
@@ -93,7 +86,7 @@ class DatabaseServer:
             return False
         return True
 
-    def run(self, *command: str | Path, given: str = "") -> str:
+    def run(self, *command: str | Path, given: str = "", environment: Mapping[str, str] | None = None) -> str:
         """Runs one of its programs to the end, as the user that it runs as."""
         done = subprocess.run(
             command,
@@ -101,7 +94,7 @@ class DatabaseServer:
             capture_output=True,
             text=True,
             cwd=self.root,
-            env=_environment(),
+            env=_environment() | dict(environment or {}),
             user=self._user,
             timeout=_START_SECONDS,
             check=False,
@@ -114,7 +107,12 @@ class DatabaseServer:
 class PostgreSQL(DatabaseServer):
     """PostgreSQL, which asks every connection for the password."""
 
-    kind = "postgresql"
+    def create(self, database: str) -> str:
+        """Makes an empty database and returns its address for SQLAlchemy, without the password."""
+        environment = {"PGPASSWORD": PASSWORD}
+        options = ["-h", "127.0.0.1", "-p", str(self.port), "-U", USER, database]
+        self.run(self._programs / "createdb", *options, environment=environment)
+        return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/{database}"
 
     def initialize(self) -> None:
         self._programs = _find("usr/lib/postgresql/*/bin/initdb").parent
@@ -142,7 +140,9 @@ class PostgreSQL(DatabaseServer):
 class MariaDB(DatabaseServer):
     """MariaDB, whose user logs in with mysql_native_password: ML Metadata's client knows nothing newer."""
 
-    kind = "mysql"
+    def uri(self, database: str) -> str:
+        """Returns the address of a metadata store there."""
+        return f"mysql://{USER}@127.0.0.1:{self.port}/{database}"
 
     def initialize(self) -> None:
         self._program = _find("usr/sbin/mariadbd")
