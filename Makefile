@@ -78,9 +78,10 @@ format: $(READY) ## format the code and mend what the linter can
 	$(VENV)/bin/ruff check --fix .
 
 .PHONY: lock
-lock: $(UV) ## renew requirements.lock from setup.py and pyproject.toml
+lock: $(UV) ## renew the locks from setup.py and pyproject.toml
 	$(UV) lock --upgrade --quiet
 	$(UV) export --quiet --group dev --no-emit-project --no-header --no-annotate --output-file requirements.lock >/dev/null
+	$(UV) export --quiet --no-dev --no-emit-project --no-header --no-annotate --output-file requirements-run.lock >/dev/null
 
 .PHONY: clean
 clean: ## remove the environment and the workspace

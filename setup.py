@@ -18,6 +18,7 @@ setup(
         "components.example_gen": ["sample/*.csv", "sample/*.md"],
         "components": ["schema.pbtxt"],
         "components.report": ["templates/*"],
+        "pipeline.runners": ["entrypoint.sh"],
         "serving": ["openapi.json", "page/*", "deploy/*"],
     },
     install_requires=[
