@@ -63,11 +63,14 @@ def this_machine(workspace: Path) -> Machine:
 def examine(machine: Machine) -> list[Check]:
     """Returns all findings about a machine and the installed packages.
 
-    Where every package is installed nothing is left to compile, and an image need not hold a compiler.
+    Where every package is installed nothing is left to compile, and a missing compiler is none of them.
     """
     packages = _packages()
     installed = all(package.ok for package in packages)
-    return [*(item for item in examine_machine(machine) if not (installed and item.name == COMPILER)), *packages]
+    return [
+        *(item for item in examine_machine(machine) if item.ok or not (installed and item.name == COMPILER)),
+        *packages,
+    ]
 
 
 def examine_machine(machine: Machine) -> list[Check]:

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What a runner of Beam starts as a worker says so in its first argument; all else is a newsdesk command.
+# A runner of Beam starts its workers with options of boot's, such as --id=1; all else is a newsdesk command.
 case "${1:-}" in
-  --id=* | --worker_pool*) exec /opt/apache/beam/boot "$@" ;;
+  --help | --version) exec newsdesk "$@" ;;
+  --*) exec "${BEAM_BOOT:-/opt/apache/beam/boot}" "$@" ;;
   *) exec newsdesk "$@" ;;
 esac

@@ -33,7 +33,8 @@ class Newsroom:
         self.root, self.mariadb, self.postgresql, self.data = root, mariadb, postgresql, data
         users = root / "auth.ini"
         users.write_text(
-            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {postgresql.create('users')}\nadmin_username = {ADMIN}\n"
+            f"[mlflow]\ndefault_permission = READ\nadmin_username = {ADMIN}\n"
+            f"database_uri = {postgresql.create('users')}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
         )
         self.server = Server(

@@ -97,9 +97,16 @@ def test_a_mac_fails_on_its_system_and_its_c_library_and_on_nothing_else() -> No
 
 
 def test_a_missing_compiler_comes_with_the_command_that_installs_one() -> None:
-    found = check("compiler", replace(GOOD, compiler=None))
-    assert (found.ok, found.found) == (False, "none")
+    (found,) = [item for item in examine_machine(replace(GOOD, compiler=None)) if not item.ok]
+    assert (found.name, found.found) == ("compiler", "none")
     assert "apt-get install g++ python3-dev" in found.advice
+
+
+def test_a_compiler_is_missed_only_where_something_is_left_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = replace(GOOD, compiler=None)
+    assert all(item.ok for item in examine(bare))
+    monkeypatch.setattr("pipeline.doctor._PACKAGES", ("tfx", "no-such-package"))
+    assert [item.name for item in examine(bare) if not item.ok] == ["compiler", "no-such-package"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +138,6 @@ def test_advice_on_little_disk_and_memory_names_the_amount() -> None:
         replace(GOOD, python=(3, 10)),
         replace(GOOD, python=(3, 12)),
         replace(GOOD, libc=("musl", "1.2.5")),
-        replace(GOOD, compiler=None),
         replace(GOOD, free_disk=0),
         replace(GOOD, memory=0),
     ],
