@@ -1,4 +1,6 @@
-"""The two ways a run ends on purpose. The command line turns them into exit codes 2 and 3."""
+"""The ways a run ends on purpose. The command line turns the first two into exit codes 2 and 3."""
+
+import signal
 
 
 class BadInputError(Exception):
@@ -19,3 +21,14 @@ class GateRejectedError(Exception):
         self.gate = gate
         self.reasons = reasons
         self.files = files or {}
+
+
+class StoppedError(SystemExit):
+    """The process was asked to end by a signal; it ends with 128 and the signal's number, as a shell reports it."""
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
+        self._name = signal.Signals(number).name
+
+    def __str__(self) -> str:
+        return f"stopped by {self._name}"

@@ -185,7 +185,8 @@ def find_runs(store: Store, prefix: str) -> list[FoundRun]:
 
 @contextmanager
 def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterator[TrackedRun]:
-    """Opens a run and closes it as FINISHED, or as FAILED with the reason in the tag ``reason``.
+    """Opens a run and closes it as FINISHED, or with the reason in the tag ``reason``: as FAILED, or as KILLED where
+    the process was asked to end.
 
     What earlier runs left in the spool is delivered before.
 
@@ -212,6 +213,8 @@ def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterato
         yield run
         status = RunStatus.FINISHED
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            status = RunStatus.KILLED
         reason = f"{error}".encode("utf-8", "backslashreplace").decode() or type(error).__name__
         run.tags({"reason": reason})
         raise

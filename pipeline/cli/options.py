@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,3 +23,29 @@ cache_option = click.option(
     help="Where downloads are kept.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
+
+
+def run_options(data: str, data_required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns a decorator with what says which run is meant and where: preset, data, model, places, settings.
+
+    Args:
+        data: Help of ``--data``.
+        data_required: Whether it must be given.
+    """
+    options = (
+        click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed."),
+        click.option("--data", type=click.Path(path_type=Path), required=data_required, help=data),
+        click.option("--model", help="Model family: transformer or bert."),
+        workspace_option,
+        cache_option,
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated."
+        ),
+    )
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate

@@ -2,16 +2,15 @@
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from components.errors import BadInputError
-from pipeline.cli.options import cache_option, json_option, workspace_option
+from pipeline.cli.options import json_option, run_options
+from pipeline.cli.stopping import end_on_sigterm
 
 if TYPE_CHECKING:
     from components.example_gen.source import Source
@@ -23,12 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("retrain", short_help="one retraining decision, and what follows from it")
-@click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
-@click.option("--data", type=click.Path(path_type=Path), help="Directory of the spans.")
-@click.option("--model", help="Model family: transformer or bert.")
-@workspace_option
-@cache_option
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@run_options("Directory of the spans.")
 @click.option("--dry-run", is_flag=True, help="Show the decision; write nothing and run nothing.")
 @click.option("--backfill", metavar="FROM..TO", help="One run for each span of these days, in order, decisions aside.")
 @click.option("--reset", is_flag=True, help="Close the circuit after failures, and decide nothing.")
@@ -53,7 +47,7 @@ def command(
 
     if dry_run + reset + bool(backfill) > 1:
         raise BadInputError("--dry-run, --backfill and --reset are three different things: choose one")
-    signal.signal(signal.SIGTERM, _stop)
+    end_on_sigterm()
     config = configure(preset, model, settings)
     Window.parse(config.data.spans)
     directory = data_directory(config, data, cache.expanduser())
@@ -197,8 +191,3 @@ def _to_dict(outcome: "Outcome") -> dict[str, Any]:
         "model_version": outcome.model_version,
         "decision": outcome.decision.to_dict() if outcome.decision else None,
     }
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """A scheduler asks for the end: whatever is open is closed on the way out."""
-    sys.exit(128 + number)

@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from components.errors import BadInputError
-from pipeline.cli.options import cache_option, json_option, workspace_option
+from pipeline.cli.options import json_option, run_options
+from pipeline.cli.stopping import end_on_sigterm
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="one whole pipeline run")
-@click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
-@click.option("--data", type=click.Path(path_type=Path), help="Directory with train.csv and test.csv.")
-@click.option("--model", help="Model family: transformer or bert.")
-@workspace_option
-@cache_option
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@run_options("Directory with train.csv and test.csv.")
 @click.option("--no-cache", is_flag=True, help="Run every node, even one that has run on the same input before.")
 @json_option
 def command(
@@ -40,6 +36,7 @@ def command(
     from pipeline.cli.screen import Progress, quiet, silence_warnings
     from pipeline.workspace import open_workspace
 
+    end_on_sigterm()
     config = configure(preset, model, settings)
     directory = data_directory(config, data, cache.expanduser())
     source = open_data(directory, config.data.spans, config.data.settle_minutes, datetime.now(UTC))

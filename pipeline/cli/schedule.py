@@ -11,16 +11,11 @@ from pathlib import Path
 import click
 
 from components.errors import BadInputError
-from pipeline.cli.options import cache_option, workspace_option
+from pipeline.cli.options import run_options
 
 
 @click.command("schedule", short_help="retrain on schedule, or print the schedule for another scheduler")
-@click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Directory of the spans.")
-@click.option("--model", help="Model family: transformer or bert.")
-@workspace_option
-@cache_option
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@run_options("Directory of the spans.", data_required=True)
 @click.option(
     "--print",
     "target",

@@ -127,15 +127,18 @@ class NodeLauncher:
                     shutil.rmtree(self._output_dir(node, output, execution.id), ignore_errors=True)
 
     def _record_reason(self, node: Any, error: BaseException) -> int | None:
-        """Writes why a node failed to its execution: the launcher records only that it did."""
+        """Writes why a node failed to its execution: the launcher records only that it did.
+
+        Where the process was asked to end the launcher records not even that.
+        """
+        stopped = not isinstance(error, Exception)
+        state = metadata_store_pb2.Execution.RUNNING if stopped else metadata_store_pb2.Execution.FAILED
         with self.store() as store:
-            failed = [
-                item
-                for item in self._executions(store, node)
-                if item.last_known_state == metadata_store_pb2.Execution.FAILED
-            ]
+            failed = [item for item in self._executions(store, node) if item.last_known_state == state]
             if not failed:
                 return None
+            if stopped:
+                failed[-1].last_known_state = metadata_store_pb2.Execution.CANCELED
             failed[-1].custom_properties["reason"].string_value = f"{error}"[:_REASON_CHARACTERS]
             store.put_executions([failed[-1]])
             return failed[-1].id

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow_stores import make_store, out_of_order
 
-from components.errors import BadInputError, GateRejectedError
+from components.errors import BadInputError, GateRejectedError, StoppedError
 from components.evaluation_result import SliceMetrics
 from components.spool import Spool
 from components.tracking import Store, TrackedRun, choose_store, start_run
@@ -87,22 +88,23 @@ def test_a_run_that_ends_is_finished(track: Track, client: MlflowClient) -> None
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "status", "reason"),
     [
-        (ValueError("no such file: x.csv"), "no such file: x.csv"),
-        (GateRejectedError("ModelGate", ["accuracy is low", "f1 too"]), "ModelGate: accuracy is low; f1 too"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
-        (SystemExit(3), "3"),
-        (RuntimeError(), "RuntimeError"),
-        (RuntimeError("通貨 \n" + "x" * 20_000), "通貨 \n" + "x" * 4_996),
+        (ValueError("no such file: x.csv"), "FAILED", "no such file: x.csv"),
+        (GateRejectedError("ModelGate", ["accuracy is low", "f1 too"]), "FAILED", "ModelGate: accuracy is low; f1 too"),
+        (KeyboardInterrupt(), "KILLED", "KeyboardInterrupt"),
+        (SystemExit(3), "KILLED", "3"),
+        (StoppedError(signal.SIGTERM), "KILLED", "stopped by SIGTERM"),
+        (RuntimeError(), "FAILED", "RuntimeError"),
+        (RuntimeError("通貨 \n" + "x" * 20_000), "FAILED", "通貨 \n" + "x" * 4_996),
     ],
-    ids=["error", "gate", "interrupt", "exit", "no_message", "long_message"],
+    ids=["error", "gate", "interrupt", "exit", "sigterm", "no_message", "long_message"],
 )
-def test_a_run_that_raises_is_failed_with_the_reason(
-    fail: Callable[[BaseException], Run], error: BaseException, reason: str
+def test_a_run_that_raises_ends_with_the_reason(
+    fail: Callable[[BaseException], Run], error: BaseException, status: str, reason: str
 ) -> None:
     run = fail(error)
-    assert run.info.status == "FAILED"
+    assert run.info.status == status
     assert run.info.end_time is not None
     assert run.data.tags["reason"] == reason
 

@@ -34,7 +34,7 @@ class Runner:
 
     script: Script
 
-    def __init__(self, pipeline: object, run_id: str, on_change: Callable[[list[NodeRun]], None]):
+    def __init__(self, pipeline: object, place: object, run_id: str, on_change: Callable[[list[NodeRun]], None]):
         self.run_id = run_id
         self.nodes: list[NodeRun] = []
         self._on_change = on_change
