@@ -10,16 +10,16 @@ FROM ${DEBIAN} AS builder
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates g++ python3 python3-dev python3-venv
 RUN python3 -m venv /opt/newsdesk
-COPY requirements-run.lock /src/
+COPY requirements-run.lock /build/
 # Without --no-deps pip would refuse what the lock overrides: TFX asks for a tensorflow-hub that does not import.
 RUN /opt/newsdesk/bin/pip install --no-cache-dir --quiet --disable-pip-version-check --no-deps --require-hashes \
-    --requirement /src/requirements-run.lock
-COPY LICENSE README.md pyproject.toml setup.py /src/
-COPY components /src/components
-COPY pipeline /src/pipeline
-COPY serving /src/serving
-COPY trainers /src/trainers
-RUN /opt/newsdesk/bin/pip install --no-cache-dir --quiet --disable-pip-version-check --no-deps --no-build-isolation /src
+    --requirement /build/requirements-run.lock
+COPY LICENSE README.md pyproject.toml setup.py /build/
+COPY components /build/components
+COPY pipeline /build/pipeline
+COPY serving /build/serving
+COPY trainers /build/trainers
+RUN /opt/newsdesk/bin/pip install --no-cache-dir --quiet --disable-pip-version-check --no-deps --no-build-isolation /build
 
 FROM ${DEBIAN}
 RUN apt-get update \

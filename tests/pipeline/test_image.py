@@ -42,7 +42,7 @@ def test_packages_come_from_the_lock_with_hashes() -> None:
     assert ["--require-hashes" in text for text in installs] == [True, False]
     assert all("--no-deps" in text for text in installs)
     assert "requirements-run.lock" in installs[0]
-    assert installs[1].endswith("--no-build-isolation /src")
+    assert installs[1].endswith("--no-build-isolation /build")
 
 
 def test_what_runs_is_what_is_tested() -> None:
