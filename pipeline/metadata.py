@@ -60,7 +60,6 @@ class MetadataPlace:
     Attributes:
         uri: Without a password.
         server: None for a file.
-        connection: With the password.
     """
 
     def __init__(self, uri: str, environment: Mapping[str, str] = os.environ, patience_seconds: float = 0.0):
@@ -76,8 +75,13 @@ class MetadataPlace:
         """
         self.uri = uri
         self.server = _find_server(uri)
-        self.connection = connection(uri, environment.get(PASSWORD, ""))
+        self._password = environment.get(PASSWORD, "")
         self._patience = patience_seconds
+
+    @property
+    def connection(self) -> "metadata_store_pb2.ConnectionConfig":
+        """How to reach it, with the password; the directory of a file is made."""
+        return connection(self.uri, self._password)
 
     def exists(self) -> bool:
         """Returns whether there is a store; a server is taken to have one."""
