@@ -209,7 +209,12 @@ def _data(left: _Left, gates: Sequence[Gate], request: "Request", run_id: str) -
     directory = left.behind("ExampleGen", "report", "report.json")
     data = reading.read_data(directory, source.directory, source.test, source.digest, gates)
     kept = request.workspace.quarantine / f"{run_id}.jsonl"
-    return replace(data, quarantine_file=str(kept) if kept.is_file() else None)
+    return replace(
+        data,
+        spans=list(source.spans),
+        left_out=[reading.clean(line) for line in source.left_out],
+        quarantine_file=str(kept) if kept.is_file() else None,
+    )
 
 
 def _without_password(uri: str) -> str:

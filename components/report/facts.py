@@ -92,6 +92,8 @@ class Data:
         source: ``ag-news`` for the public files, ``sample`` for the bundled ones, ``own`` for all others.
         directory: Where they were.
         digest: Of their content.
+        spans: Days that were read, where the data come as spans.
+        left_out: Sentences on days that were not.
         rows: In the files.
         splits: Split to class to rows.
         malformed: Rows in quarantine.
@@ -103,6 +105,8 @@ class Data:
     source: Literal["ag-news", "sample", "own"]
     directory: str
     digest: str
+    spans: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     rows: int = 0
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     malformed: int = 0

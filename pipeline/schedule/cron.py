@@ -2,8 +2,9 @@
 
 Instants are those of Debian's cron: a fixed time that the clock skips in spring happens at the first minute after the
 gap, and one that it shows twice in autumn happens once; an expression whose hours or minutes begin with ``*`` follows
-the time that has really passed. Kubeflow, Kubernetes and Vertex skip the one and repeat the other, which ``surprises``
-lists.
+the time that has really passed. Kubeflow and Kubernetes, whose library is robfig/cron, skip the one and repeat the
+other, which ``surprises`` lists. Of Vertex that is assumed: its reference says that it takes a zone before the
+expression (``ScheduleConfig.cron``), and nothing of days when the clock is set.
 """
 
 from collections.abc import Iterator

@@ -373,3 +373,18 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(
     with pytest.raises(OSError, match="no space"):
         write_report(replace(run_facts.make_stopped_early(), run_id=directory.name, seconds=1.0), workspace)
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_the_report_names_the_spans_it_was_trained_on(world: World) -> None:
+    assert world.collect().data.spans == []
+    source = replace(
+        world.request.source, spans=("span-20260301", "span-20260302"), left_out=("span-20260303 is empty",)
+    )
+    world.request.source = source
+    facts = world.collect()
+    assert facts.data.spans == ["span-20260301", "span-20260302"]
+    assert facts.data.left_out == ["span-20260303 is empty"]
+    page = write_report(facts, world.workspace).read_text(encoding="utf-8")
+    assert "2 spans: span-20260301, span-20260302." in page
+    assert "span-20260303 is empty" in page
+    assert read_facts(world.workspace, facts.run_id) == facts
