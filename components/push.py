@@ -44,7 +44,7 @@ from components.model_base import (
     removed_versions,
     sweep,
 )
-from components.push_remote import RemotePushed, push_remote
+from components.push_remote import RemotePushed, push_remote, removed_remote_versions
 from components.register import read_registration
 from components.registry import ROLLED_BACK
 from components.report.model_card import CARD_FILE
@@ -56,6 +56,7 @@ __all__ = [
     "Pusher",
     "RemotePushed",
     "given_versions",
+    "gone_versions",
     "present_versions",
     "push",
     "push_model",
@@ -89,6 +90,11 @@ def push(model: Path, base: str, extra: Mapping[str, str] | None = None) -> Push
     Arguments and errors are those of ``push_model`` and ``push_remote``.
     """
     return push_remote(model, base, extra) if "://" in base else push_model(model, Path(base), extra)
+
+
+def gone_versions(base: str) -> list[int]:
+    """Returns the versions that were given out once in a directory or an object store and are gone, lowest first."""
+    return removed_remote_versions(base) if "://" in base else removed_versions(Path(base))
 
 
 def push_model(model: Path, base: Path, extra: Mapping[str, str] | None = None) -> Pushed:

@@ -89,6 +89,17 @@ def given_remote_versions(base: str) -> list[int]:
     return sorted({*_claims(base), *_numbers(base)})
 
 
+def removed_remote_versions(base: str) -> list[int]:
+    """Returns the versions that were given out once in an object store and are gone, lowest first.
+
+    Raises:
+        BadInputError: The store is unknown or refuses.
+    """
+    base = base.rstrip("/")
+    with _told(base, "the models were not found at"):
+        return sorted(set(given_remote_versions(base)) - set(remote_versions(base)))
+
+
 def _claim(base: str) -> int:
     """Takes a number that nobody else has.
 
@@ -179,13 +190,13 @@ def _children(place: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _told(base: str) -> Iterator[None]:
+def _told(base: str, what: str = "the model was not pushed to") -> Iterator[None]:
     try:
         yield
     except _errors() as error:
         why = " ".join(str(getattr(error, "message", None) or error).split())[:_REASON_CHARACTERS]
         raise BadInputError(
-            f"the model was not pushed to {base} ({why}): see that the store is known to TensorFlow and lets you write"
+            f"{what} {base} ({why}): see that the store is known to TensorFlow and lets you write"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
@@ -23,7 +22,7 @@ from components.gates.data import DataGate
 from components.gates.model import ModelGate
 from components.gates.serving import ServingGate
 from components.promote import Promote
-from components.push import Pusher, removed_versions
+from components.push import Pusher, gone_versions
 from components.register import Register
 from components.schema import ImportSchema, load_schema
 from pipeline.beam_options import IN_MEMORY
@@ -215,7 +214,7 @@ def create_pipeline(
         card=card.outputs["card"],
         registration=register.outputs["registration"],
         base=str(base),
-        removed=json.dumps(removed_versions(Path(base))),
+        removed=json.dumps(gone_versions(str(base))),
         code_digest=source_digest("components.push"),
     ).with_id("Pusher")
     # Makes that version the one that serves.

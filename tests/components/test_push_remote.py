@@ -15,7 +15,7 @@ import tensorflow as tf
 from components import push_remote as module
 from components.errors import BadInputError
 from components.manifest import MANIFEST
-from components.push import Pushed, RemotePushed, push
+from components.push import Pushed, RemotePushed, gone_versions, push
 from components.push_remote import ABANDONED_SECONDS, CLAIMS, given_remote_versions, push_remote, remote_versions
 
 gfile = tf.io.gfile
@@ -316,3 +316,27 @@ def test_a_store_that_hides_what_was_written_gives_no_number(
     with pytest.raises(BadInputError, match="again and again"):
         push_remote(make_model("a"), base)
     assert not gfile.exists(f"{base}/1")
+
+
+def test_what_was_removed_is_known_without_a_directory(base: str, make_model: Callable[[str], Path]) -> None:
+    assert gone_versions(base) == []
+    for weights in "abc":
+        push_remote(make_model(weights), base)
+    assert gone_versions(f"{base}/") == []
+    gfile.rmtree(f"{base}/2")
+    gfile.remove(f"{base}/3/{MANIFEST}")
+    assert gone_versions(base) == [2, 3]
+
+
+def test_a_store_that_refuses_is_told_where_versions_are_looked_for(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(place: str) -> None:
+        raise tf.errors.PermissionDeniedError(None, None, "who are you?")
+
+    monkeypatch.setattr(module, "_children", refuse)
+    with pytest.raises(BadInputError, match=rf"^the models were not found at {base} \(who are you\?\)"):
+        gone_versions(base)
+
+
+def test_a_directory_has_a_ledger(tmp_path: Path, make_model: Callable[[str], Path]) -> None:
+    push(make_model("a"), str(tmp_path / "base"))
+    assert gone_versions(str(tmp_path / "base")) == []

@@ -18,7 +18,7 @@ from tiny_settings import TINY, to_options
 pytestmark = pytest.mark.e2e
 
 KILLED = "transform"
-NODES = 16
+NODES = 17
 
 
 class Shared:

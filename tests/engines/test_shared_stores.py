@@ -22,7 +22,6 @@ from pipeline.stores import PASSWORD as VARIABLE
 pytestmark = pytest.mark.engines
 
 ADMIN, ADMIN_PASSWORD = "editor", "a-long-Passw0rd"
-NODES = 16
 _RUN_SECONDS = 600
 
 
@@ -149,8 +148,8 @@ def both(newsroom: Newsroom) -> list[tuple[Running, dict[str, Any]]]:
 def test_two_at_once_both_push(newsroom: Newsroom, both: list[tuple[Running, dict[str, Any]]]) -> None:
     for running, result in both:
         assert running.code == 0, running.err
-        assert [node["state"] for node in result["nodes"]] == ["ran"] * NODES
-        assert newsroom.states(result["run_id"]) == ["COMPLETE"] * NODES
+        assert {node["state"] for node in result["nodes"]} == {"ran"}
+        assert newsroom.states(result["run_id"]) == ["COMPLETE"] * len(result["nodes"])
         assert not (running.workspace / "metadata.sqlite").exists()
         assert not (running.workspace / "mlflow.db").exists()
 
@@ -212,7 +211,7 @@ def test_an_outage_of_the_servers_loses_nothing(newsroom: Newsroom) -> None:
         server.start()
     result = running.end()
     assert running.code == 0, running.err
-    assert newsroom.states(result["run_id"]) == ["COMPLETE"] * NODES
+    assert newsroom.states(result["run_id"]) == ["COMPLETE"] * len(result["nodes"])
     assert newsroom.client().get_model_version_by_alias("outage", "champion").run_id == result["mlflow_run_id"]
     assert newsroom.client().get_run(result["mlflow_run_id"]).info.status == "FINISHED"
 
