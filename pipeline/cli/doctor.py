@@ -42,8 +42,8 @@ def command(workspace: Path, mark: bool, as_json: bool) -> None:
         )
     else:
         for check in checks:
-            mark = click.style("ok", fg="green") if check.ok else click.style("no", fg="red")
-            click.echo(f"{mark}  {check.name:<16} {check.found}" + ("" if check.ok else f": {check.advice}"))
+            sign = click.style("ok", fg="green") if check.ok else click.style("no", fg="red")
+            click.echo(f"{sign}  {check.name:<16} {check.found}" + ("" if check.ok else f": {check.advice}"))
         for item in left:
             click.echo(f"{item.sentence}: " + ("marked" if mark else "newsdesk doctor --mark calls it cancelled"))
     if note:

@@ -12,6 +12,7 @@ from ml_metadata.proto.metadata_store_pb2 import Execution
 from components.errors import BadInputError
 from pipeline.abandoned import REASON, find_abandoned
 from pipeline.cli import doctor
+from pipeline.doctor import Check
 from pipeline.metadata import MetadataPlace
 from pipeline.workspace import Workspace, exclusive, open_workspace
 
@@ -95,7 +96,7 @@ def call(world: World, *arguments: str) -> Any:
 
 @pytest.fixture
 def fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.doctor.examine", lambda _: [])
+    monkeypatch.setattr("pipeline.doctor.examine", lambda _: [Check("system", True, "fine", "")])
 
 
 @pytest.mark.usefixtures("fit")
@@ -108,7 +109,7 @@ def test_doctor_tells_and_marks(world: World, killed: int) -> None:
     assert (item["execution_id"], item["node"]) == (killed, "Trainer")
     assert call(world, "--mark").stdout.rstrip().endswith(": marked")
     assert world.state(killed) == (Execution.CANCELED, REASON)
-    assert call(world).stdout == ""
+    assert call(world).stdout.splitlines() == ["ok  system           fine"]
 
 
 @pytest.mark.usefixtures("fit")
@@ -123,8 +124,6 @@ def test_doctor_says_when_it_cannot_know(world: World, killed: int) -> None:
 def test_doctor_asks_no_store_on_a_machine_that_is_not_ready(
     world: World, killed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.doctor import Check
-
     monkeypatch.setattr("pipeline.doctor.examine", lambda _: [Check("tfx", False, "missing", "install it")])
     told = call(world, "--json")
     assert told.exit_code == 2
