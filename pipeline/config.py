@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BadInputError
 from components.gates.config import DataGateConfig, ModelGateConfig, ServingGateConfig
+from pipeline.beam import BeamConfig
 from pipeline.orchestrator import OrchestratorConfig
 from pipeline.retrain.policy import RetrainConfig
 from pipeline.schedule.cron import ScheduleConfig
@@ -88,6 +89,7 @@ class Config(_Section):
     schedule: ScheduleConfig = ScheduleConfig()
     stores: StoresConfig = StoresConfig()
     orchestrator: OrchestratorConfig = OrchestratorConfig()
+    beam: BeamConfig = BeamConfig()
 
     @property
     def encoder(self) -> str | None:

@@ -25,7 +25,7 @@ from components.promote import Promote
 from components.push import Pusher, gone_versions
 from components.register import Register
 from components.schema import ImportSchema, load_schema
-from pipeline.beam_options import IN_MEMORY
+from pipeline.beam import beam_args
 from pipeline.config import Config
 from pipeline.evaluation import make_eval_config
 from pipeline.families import FAMILIES, Prepared
@@ -254,5 +254,5 @@ def create_pipeline(
             promote,
         ],
         enable_cache=enable_cache,
-        beam_pipeline_args=list(IN_MEMORY),
+        beam_pipeline_args=beam_args(config.beam, config.orchestrator.image),
     )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import BadInputError
-from pipeline.cli.options import json_option, workspace_option
+from pipeline.cli.options import beam_option, json_option, workspace_option
 
 if TYPE_CHECKING:
+    from pipeline.beam import BeamConfig
     from serving.batch.classify import Summary
     from serving.batch.output import Output
 
@@ -53,8 +54,8 @@ _FORMATS = ("csv", "jsonl", "parquet")
     show_default=True,
     help="Rows computed at a time, and the most that a kill loses.",
 )
-@click.option("--runner", help="Of Beam, such as DataflowRunner; by default everything runs in this process.")
-@click.option("--beam", "settings", multiple=True, metavar="KEY=VALUE", help="An option of Beam's; may be repeated.")
+@beam_option
+@click.option("--set", "settings", multiple=True, metavar="beam.KEY=VALUE", help="A setting; may be repeated.")
 @workspace_option
 @json_option
 def command(
@@ -67,7 +68,7 @@ def command(
     prefix: str,
     malformed_budget: float,
     shard_rows: int,
-    runner: str | None,
+    beam: str | None,
     settings: tuple[str, ...],
     workspace: Path,
     as_json: bool,
@@ -87,15 +88,18 @@ def command(
     JSON lines dates and times are ISO 8601, decimals strings and NaN null; into Parquet a JSON column of mixed or
     nested values is a string of JSON. Bytes, durations and maps go into Parquet only.
     """
+    from pipeline.beam import beam_args
+    from pipeline.cli.run import with_beam
     from pipeline.cli.screen import Progress, quiet, silence_warnings
 
-    options = _beam_options(runner, settings)
+    engine = _engine(with_beam(settings, beam))
+    options = beam_args(engine)
     version = _find_model(model_dir, name, workspace)
     silence_warnings()
     started = time.monotonic()
     # In this process all there is to read is noise; elsewhere a runner says where its job is.
     with (
-        quiet(Path(os.devnull)) if runner is None else nullcontext((sys.stdout, sys.stderr)) as (_, err),
+        quiet(Path(os.devnull)) if engine.profile == "in-memory" else nullcontext((sys.stdout, sys.stderr)) as (_, err),
         Progress(err) as progress,
     ):
         from serving.batch.classify import classify
@@ -122,14 +126,13 @@ def command(
         _show(found)
 
 
-def _beam_options(runner: str | None, settings: tuple[str, ...]) -> list[str]:
-    from pipeline.beam_options import IN_MEMORY
+def _engine(settings: tuple[str, ...]) -> "BeamConfig":
+    from pipeline.cli.run import configure
 
     for setting in settings:
-        key, equals, _ = setting.partition("=")
-        if not equals or not key.replace("_", "").isalnum():
-            raise BadInputError(f"--beam takes KEY=VALUE, without dashes before it, not {setting!r}")
-    return [*((f"--runner={runner}",) if runner else IN_MEMORY), *(f"--{setting}" for setting in settings)]
+        if not setting.strip().startswith("beam."):
+            raise BadInputError(f"batch inference has no settings but beam.KEY=VALUE, not {setting!r}")
+    return configure("sample", None, settings).beam
 
 
 def _find_model(model_dir: Path | None, name: str | None, workspace: Path) -> Path:

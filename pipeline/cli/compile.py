@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import BadInputError
+from pipeline.cli.options import beam_option
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -29,6 +30,7 @@ set_option = click.option(
 @model_option
 @image_option
 @set_option
+@beam_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="By default TARGET.yaml here.")
 def command(
     target: str,
@@ -36,11 +38,15 @@ def command(
     model: str | None,
     image: str | None,
     settings: tuple[str, ...],
+    beam: str | None,
     output: Path | None,
 ) -> None:
     """Writes the graph as a file for Kubeflow Pipelines or Vertex AI; nothing is sent anywhere."""
+    from pipeline.cli.run import with_beam
+
+    settings = with_beam(settings, beam)
     config = configure_target(preset, model, settings, image)
-    text, problems = compile_quietly(target, config, begin_arguments(preset, settings))
+    text, problems = compile_quietly(target, config, begin_arguments(preset, settings, config))
     path = output or Path(f"{target}.yaml")
     try:
         path.write_text(text, encoding="utf-8")
@@ -69,7 +75,9 @@ def compile_quietly(target: str, config: "Config", preset_arguments: list[str]) 
         return compile_for(target, config, preset_arguments)  # type: ignore[arg-type]
 
 
-def begin_arguments(preset: str, settings: tuple[str, ...]) -> list[str]:
+def begin_arguments(preset: str, settings: tuple[str, ...], config: "Config") -> list[str]:
     """Returns what gives the same settings to ``newsdesk node begin``; where steps run is not its concern."""
     kept = [item for item in settings if not item.startswith("orchestrator.")]
+    if config.beam.needs_image and not config.beam.image:
+        kept.append(f"beam.image={config.orchestrator.image}")
     return ["--preset", preset, *(part for item in kept for part in ("--set", item))]

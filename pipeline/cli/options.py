@@ -22,6 +22,12 @@ cache_option = click.option(
     show_default="~/.cache/newsdesk, or NEWSDESK_CACHE",
     help="Where downloads are kept.",
 )
+beam_option = click.option(
+    "--beam",
+    "beam",
+    type=click.Choice(["in-memory", "flink", "spark", "dataflow"]),
+    help="Engine of the data work; what it needs is set with --set beam.KEY=VALUE. By default in-memory.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
 
 

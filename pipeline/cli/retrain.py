@@ -41,6 +41,7 @@ def command(
 ) -> None:
     """Decides once whether to retrain, says why, and does it."""
     from components.example_gen.window import Window
+    from pipeline.beam import check_local
     from pipeline.cli.run import configure, data_directory
     from pipeline.cli.screen import Progress, quiet, silence_warnings
     from pipeline.workspace import open_workspace
@@ -49,6 +50,7 @@ def command(
         raise BadInputError("--dry-run, --backfill and --reset are three different things: choose one")
     end_on_sigterm()
     config = configure(preset, model, settings)
+    check_local(config.beam, config.orchestrator.image)
     Window.parse(config.data.spans)
     directory = data_directory(config, data, cache.expanduser())
     place = open_workspace(workspace)

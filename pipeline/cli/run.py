@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from components.errors import BadInputError
-from pipeline.cli.options import json_option, run_options
+from pipeline.cli.options import beam_option, json_option, run_options
 from pipeline.cli.stopping import end_on_sigterm
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("run", short_help="one whole pipeline run")
 @run_options("Directory with train.csv and test.csv.")
+@beam_option
 @click.option("--no-cache", is_flag=True, help="Run every node, even one that has run on the same input before.")
 @json_option
 def command(
@@ -28,16 +29,19 @@ def command(
     workspace: Path,
     cache: Path,
     settings: tuple[str, ...],
+    beam: str | None,
     no_cache: bool,
     as_json: bool,
 ) -> None:
     """One whole pipeline run: ingest, validate, transform, train, evaluate, push, track."""
     from components.example_gen.spans import describe, open_data
+    from pipeline.beam import check_local
     from pipeline.cli.screen import Progress, quiet, silence_warnings
     from pipeline.workspace import open_workspace
 
     end_on_sigterm()
-    config = configure(preset, model, settings)
+    config = configure(preset, model, with_beam(settings, beam))
+    check_local(config.beam, config.orchestrator.image)
     directory = data_directory(config, data, cache.expanduser())
     source = open_data(directory, config.data.spans, config.data.settle_minutes, datetime.now(UTC))
     place = open_workspace(workspace)
@@ -82,6 +86,11 @@ def configure(preset: str, model: str | None, settings: tuple[str, ...]) -> "Con
     if model:
         assignments["model"] = model
     return override(make_config(preset), assignments)
+
+
+def with_beam(settings: tuple[str, ...], beam: str | None) -> tuple[str, ...]:
+    """Returns the settings with what ``--beam`` stands for."""
+    return (*settings, f"beam.profile={beam}") if beam else settings
 
 
 def prepare(config: "Config", cache: Path, screen: IO[str]) -> dict[str, Any]:

@@ -38,12 +38,14 @@ def command(
     claim: str,
 ) -> None:
     """Makes a retraining decision at every time of schedule.cron, until it is told to stop."""
+    from pipeline.beam import check_local
     from pipeline.cli.run import configure
     from pipeline.schedule import texts
     from pipeline.schedule.cron import Cron
     from pipeline.schedule.keeper import Keeper, start_process
 
     config = configure(preset, model, settings)
+    check_local(config.beam, config.orchestrator.image)
     cron = Cron(config.schedule.cron, config.schedule.time_zone)
     options = ["--preset", preset, *(["--model", model] if model else [])]
     options += [part for setting in settings for part in ("--set", setting)]

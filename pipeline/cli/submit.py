@@ -15,7 +15,7 @@ from pipeline.cli.compile import (
     set_option,
     target_option,
 )
-from pipeline.cli.options import json_option
+from pipeline.cli.options import beam_option, json_option
 
 
 @click.command("submit", short_help="hand a run, or a schedule of runs, to an orchestrator")
@@ -24,6 +24,7 @@ from pipeline.cli.options import json_option
 @model_option
 @image_option
 @set_option
+@beam_option
 @click.option("--param", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter; may be repeated.")
 @click.option("--schedule", "scheduled", is_flag=True, help="At the times of schedule.cron, instead of once now.")
 @click.option("--replace", is_flag=True, help="With --schedule: in place of the one of the same name.")
@@ -34,6 +35,7 @@ def command(
     model: str | None,
     image: str | None,
     settings: tuple[str, ...],
+    beam: str | None,
     assignments: tuple[str, ...],
     scheduled: bool,
     replace: bool,
@@ -41,11 +43,13 @@ def command(
 ) -> None:
     """Compiles the graph and hands it over, once the target can run it."""
     from components.errors import BadInputError
+    from pipeline.cli.run import with_beam
 
     if replace and not scheduled:
         raise BadInputError("--replace is for schedules: add --schedule")
+    settings = with_beam(settings, beam)
     config = configure_target(preset, model, settings, image)
-    text, problems = compile_quietly(target, config, begin_arguments(preset, settings))
+    text, problems = compile_quietly(target, config, begin_arguments(preset, settings, config))
     from pipeline.runners.lint import refuse
     from pipeline.runners.submit import read_arguments, submit_kubeflow, submit_vertex
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from pipeline.source_digest import project_digest
 
-_NOT_IN_THE_MODEL = ("retrain", "schedule", "orchestrator")
+_NOT_IN_THE_MODEL = ("retrain", "schedule", "orchestrator", "beam")
 
 
 def work_digest(config: BaseModel) -> str:

@@ -136,7 +136,28 @@ def _settings(pipeline: Pipeline, config: Config, target: Target) -> Iterator[Pr
         yield Problem(f"name {config.name!r} leaves no name that {target} takes: set another")
     if not settings.image or not _DIGEST.fullmatch(settings.image):
         yield Problem("no image by digest: name it with --image NAME@sha256:DIGEST", deployment=True)
+    yield from _engine(config, target)
     yield from (_kubeflow if target == KUBEFLOW else _vertex)(config)
+
+
+def _engine(config: Config, target: Target) -> Iterator[Problem]:
+    beam = config.beam
+    if beam.profile == "in-memory":
+        return
+    if beam.workers == "loopback":
+        yield Problem(
+            "beam.workers=loopback is the step itself, which no engine outside reaches: set docker or external"
+        )
+    elif beam.is_near:
+        yield Problem(f"beam.job_endpoint={beam.job_endpoint} is within the step: name the job server's own address")
+    if beam.image and beam.needs_image and not _DIGEST.fullmatch(beam.image):
+        yield Problem(f"beam.image={beam.image} may change between steps: name it NAME@sha256:DIGEST", deployment=True)
+    if beam.profile != "dataflow":
+        return
+    if target == KUBEFLOW:
+        yield Problem("Dataflow's workers cannot mount the volume that steps share: set beam.profile=flink or spark")
+    elif not (config.data.directory or config.orchestrator.data).startswith("gs://"):
+        yield Problem("Dataflow's workers mount no /gcs: set orchestrator.data=gs://BUCKET/PATH", deployment=True)
 
 
 def _kubeflow(config: Config) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ from components import features
 from components.evaluation_result import SliceMetrics, read_failures, read_slices
 from components.metrics import PER_CLASS, SCALARS
 from components.schema import load_schema
-from pipeline.beam_options import IN_MEMORY
+from pipeline.beam import BeamConfig, beam_args
 from pipeline.config import Floors
 from pipeline.evaluation import make_eval_config
 
@@ -102,7 +102,7 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Evaluati
         passing = {"accuracy": 0.0, "macro_f1": 0.0, "worst_class_f1": 0.0, "calibration_error": 1.0}
         config = make_eval_config(len(CLASSES), Floors(**(passing | floors)), code_digest="x")
         context = base_beam_executor.BaseBeamExecutor.Context(
-            beam_pipeline_args=list(IN_MEMORY), tmp_dir=str(directory / "tmp"), unique_id="1"
+            beam_pipeline_args=beam_args(BeamConfig()), tmp_dir=str(directory / "tmp"), unique_id="1"
         )
         executor.Executor(context).Do(
             {"model": [model], "examples": [examples], "schema": [schema]},

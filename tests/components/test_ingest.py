@@ -22,7 +22,7 @@ from components.artifacts import IngestReport
 from components.errors import BadInputError
 from components.example_gen import component, ingest
 from components.example_gen.source import find_source
-from pipeline.beam_options import IN_MEMORY
+from pipeline.beam import BeamConfig, beam_args
 
 MakeData = Callable[..., Path]
 Rows = list[tuple[str, str, str]]
@@ -314,7 +314,7 @@ def run_example_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
             os.makedirs(uri)
         node = component.ExampleGen(find_source(data), budget, eval_fraction, str(root / "quarantine"), "code")
         context = base_beam_executor.BaseBeamExecutor.Context(
-            beam_pipeline_args=list(IN_MEMORY), pipeline_run_id="run-7"
+            beam_pipeline_args=beam_args(BeamConfig()), pipeline_run_id="run-7"
         )
         error = None
         try:

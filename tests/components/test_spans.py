@@ -343,13 +343,15 @@ def read_node(source: Source, root: Path) -> dict[str, Any]:
     from components import features
     from components.artifacts import IngestReport
     from components.example_gen.component import ExampleGen, Executor
-    from pipeline.beam_options import IN_MEMORY
+    from pipeline.beam import BeamConfig, beam_args
 
     node = ExampleGen(source, 0.5, 0.25, str(root / "quarantine"), "code")
     examples, report = standard_artifacts.Examples(), IngestReport()
     examples.uri, report.uri = str(root / "examples"), str(root / "report")
     Path(report.uri).mkdir(parents=True)
-    context = base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=list(IN_MEMORY), pipeline_run_id="run-7")
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=beam_args(BeamConfig()), pipeline_run_id="run-7"
+    )
     Executor(context).Do({}, {"examples": [examples], "report": [report]}, node.exec_properties)
     texts: dict[str, list[str]] = {}
     for split in features.SPLITS:

@@ -88,8 +88,8 @@ def test_workers_in_processes_of_their_own_compute_the_same(
     arguments += ["--shard-rows", "20"]
     assert newsdesk(*arguments).code == 0
     arguments[2] = tmp_path / "two.jsonl"
-    processes = ["--beam", "direct_running_mode=multi_processing", "--beam", "direct_num_workers=2"]
-    done = newsdesk(*arguments, *processes)
+    processes = {"direct_running_mode": "multi_processing", "direct_num_workers": "2"}
+    done = newsdesk(*arguments, "--set", f"beam.options={json.dumps(processes)}")
     assert done.code == 0, done.err
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from components.manifest import hash_files, make_manifest
-from pipeline.beam_options import IN_MEMORY
+from pipeline.beam import BeamConfig, beam_args
 from pipeline.cli import batch as module
 from pipeline.cli import main as entry
 from serving.batch import classify as batch
@@ -142,8 +142,11 @@ def test_the_name_chooses_the_model_in_the_workspace(newsdesk: Newsdesk, workspa
         (["in.csv", "out.csv", "--name", "other"], ["no model other", "--workspace"]),
         (["in.csv", "out.csv", "--model-dir", "nowhere"], ["no model nowhere", "--model-dir"]),
         (["in.csv", "out.csv", "--model-dir", "m", "--name", "n"], ["--model-dir", "--name"]),
-        (["in.csv", "out.csv", "--beam", "--project=x"], ["--beam", "'--project=x'"]),
-        (["in.csv", "out.csv", "--beam", "project"], ["KEY=VALUE"]),
+        (["in.csv", "out.csv", "--set", "floors.accuracy=1"], ["beam.KEY=VALUE", "'floors.accuracy=1'"]),
+        (["in.csv", "out.csv", "--set", "beam.project"], ["KEY=VALUE"]),
+        (["in.csv", "out.csv", "--beam", "flink"], ["the profile flink needs beam.job_endpoint"]),
+        (["in.csv", "out.csv", "--beam", "spark", "--set", "beam.job_endpoint=here:1"], ["name it with beam.image"]),
+        (["in.csv", "out.csv", "--beam", "storm"], ["storm", "dataflow"]),
     ],
     ids=" ".join,
 )
@@ -211,11 +214,11 @@ def test_a_damaged_model_is_refused(newsdesk: Newsdesk, workspace: Path) -> None
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], [*IN_MEMORY]),
-        (["--beam", "streaming=false"], [*IN_MEMORY, "--streaming=false"]),
+        ([], beam_args(BeamConfig())),
+        (["--set", 'beam.options={"streaming": "false"}'], [*beam_args(BeamConfig()), "--streaming=false"]),
         (
-            ["--runner", "DataflowRunner", "--beam", "project=p", "--beam", "setup_file=./setup.py"],
-            ["--runner=DataflowRunner", "--project=p", "--setup_file=./setup.py"],
+            ["--beam", "flink", "--set", "beam.job_endpoint=flink:8099", "--set", "beam.image=newsdesk:1"],
+            beam_args(BeamConfig(profile="flink", job_endpoint="flink:8099", image="newsdesk:1")),
         ),
     ],
 )

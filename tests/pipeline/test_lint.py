@@ -37,6 +37,14 @@ ON_VERTEX = {
     "orchestrator.environment": json.dumps({"MLFLOW_TRACKING_URI": "https://mlflow.example"}),
 }
 
+FLINK = {"beam.profile": "flink", "beam.job_endpoint": "flink-jobs.flink:8099"}
+DATAFLOW = {
+    "beam.profile": "dataflow",
+    "beam.project": "p",
+    "beam.region": "europe-west4",
+    "beam.temp": "gs://bucket/temp",
+}
+
 
 @component
 def Fine(examples: OutputArtifact[standard_artifacts.Examples]) -> None:
@@ -88,6 +96,18 @@ def spans() -> Any:
 def test_our_graph_runs_everywhere(target: str) -> None:
     config = override(make_config("sample"), READY if target == "kubeflow" else ON_VERTEX)
     assert lint(make_structure(config), config, target) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("target", "engine"),
+    [
+        ("kubeflow", FLINK),
+        ("vertex", {**FLINK, "beam.profile": "spark"}),
+        ("vertex", {**DATAFLOW, "orchestrator.data": "gs://b/d"}),
+    ],
+)
+def test_an_engine_that_the_steps_can_reach(target: str, engine: dict[str, str]) -> None:
+    assert problems(Fine(), target=target, **{"orchestrator.resources": "{}", **engine}) == []
 
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
@@ -147,6 +167,14 @@ def test_two_nodes_with_one_name_in_the_file() -> None:
         ("kubeflow", {"orchestrator.workspace": "/elsewhere"}, None, "is not below the shared volume at /data"),
         ("vertex", {"orchestrator.metadata": "sqlite:////x"}, None, "keeps its own metadata"),
         ("vertex", {"orchestrator.secrets": '{"A": "b/c"}'}, None, "set orchestrator.project"),
+        ("kubeflow", {**FLINK, "beam.job_endpoint": "localhost:8099"}, None, "name the job server's own address"),
+        (
+            "vertex",
+            {**FLINK, "beam.job_endpoint": "127.0.0.1:8099", "beam.workers": "loopback"},
+            None,
+            "the step itself",
+        ),
+        ("kubeflow", DATAFLOW, None, "Dataflow's workers cannot mount the volume"),
     ],
 )
 def test_a_setting_that_the_target_does_not_take(target: str, settings: Any, node: str | None, reason: str) -> None:
@@ -164,6 +192,8 @@ def test_a_setting_that_the_target_does_not_take(target: str, settings: Any, nod
         ("vertex", {"orchestrator.workspace": "/data/workspace"}, "is lost with each step"),
         ("vertex", {"orchestrator.bucket": "none"}, "no place for outputs"),
         ("vertex", {"orchestrator.environment": "{}"}, "MLflow needs a server"),
+        ("vertex", DATAFLOW, "set orchestrator.data=gs://BUCKET/PATH"),
+        ("kubeflow", {**FLINK, "beam.image": "newsdesk:1"}, "beam.image=newsdesk:1 may change between steps"),
     ],
 )
 def test_what_a_file_may_lack_but_a_run_may_not(target: str, settings: Any, reason: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from batch_world import NAMES, ByLength, Classify
 
 from components.manifest import hash_files, make_manifest
-from pipeline.beam_options import IN_MEMORY
+from pipeline.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
 from serving.batch.files import find_files
 from serving.batch.output import Output, choose_output
@@ -53,7 +53,7 @@ def classify(tmp_path: Path, version: Path) -> Classify:
         output.check_input(files)
         output.check()
         plan = plan_with_quarantine(files, text, names, output, shard_rows, budget)
-        return batch.classify(plan, names, output, version, list(IN_MEMORY)), output
+        return batch.classify(plan, names, output, version, beam_args(BeamConfig())), output
 
     return call
 

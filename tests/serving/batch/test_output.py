@@ -7,7 +7,7 @@ import pytest
 from batch_world import NAMES, ByLength, Classify, tree
 
 from components.errors import BadInputError
-from pipeline.beam_options import IN_MEMORY
+from pipeline.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
 from serving.batch.output import choose_output
 from serving.batch.quarantine import plan_with_quarantine
@@ -82,7 +82,7 @@ def test_input_that_changes_meanwhile_is_noticed(tmp_path: Path, version: Path) 
     plan = plan_with_quarantine([str(path)], (), NAMES, output, 10, 0.5)
     path.write_text("text\none\n")
     with pytest.raises(RuntimeError, match="has changed since"):
-        batch.classify(plan, NAMES, output, version, list(IN_MEMORY))
+        batch.classify(plan, NAMES, output, version, beam_args(BeamConfig()))
     assert not (tmp_path / "out.csv").exists()
 
 
