@@ -143,7 +143,7 @@ def check_local(beam: BeamConfig, default_image: str | None = None) -> None:
     """
     if beam.profile == "dataflow":
         raise BadInputError(
-            "Dataflow's workers cannot see a workspace on this machine: take another beam.profile, or compile for vertex"
+            "Dataflow's workers see no workspace on this machine: choose another beam.profile, or compile for vertex"
         )
     beam_args(beam, default_image)
 

@@ -146,7 +146,7 @@ def test_containers_need_an_image(settings: dict[str, Any]) -> None:
 
 
 def test_a_run_from_here_cannot_be_dataflows() -> None:
-    with pytest.raises(BadInputError, match="cannot see a workspace on this machine"):
+    with pytest.raises(BadInputError, match="see no workspace on this machine"):
         check_local(configured(**DATAFLOW).beam, IMAGE)
     check_local(configured(**FLINK).beam, IMAGE)
     check_local(BeamConfig())
