@@ -72,7 +72,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             for split in features.SPLITS:
                 prefix = os.path.join(artifact_utils.get_split_uri([examples], split), "data_tfrecord")
-                _ = outputs[split] | f"Write {split}" >> beam.io.WriteToTFRecord(prefix, num_shards=1)
+                # As many files as the engine likes: one would be written by one worker, after all rows had come to it.
+                _ = outputs[split] | f"Write {split}" >> beam.io.WriteToTFRecord(prefix)
             for tag, path in ((ingest.MALFORMED, quarantine), (ingest.SUMMARY, summaries)):
                 _ = outputs[tag] | f"Write {tag}" >> beam.io.WriteToText(path, num_shards=1, shard_name_template="")
         with fileio.open(summaries) as file:

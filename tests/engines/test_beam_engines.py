@@ -103,15 +103,16 @@ def on_engine(request: pytest.FixtureRequest, world: Path, in_memory: Run) -> It
 
 
 def records(directory: Path) -> list[bytes]:
-    """Returns all records below a directory, sorted: engines write as many files as they like, in any order."""
+    """Returns all examples below a directory, sorted: engines write as many files as they like, in any order."""
     files = sorted(map(str, directory.glob("*")))
     assert files
     found = [
-        record
+        tf.train.Example.FromString(record)
         for file in files
         for record in tf.data.TFRecordDataset(file, "GZIP" if file.endswith(".gz") else "").as_numpy_iterator()
     ]
-    return sorted(found)
+    # Transform writes the features of an example in any order, in memory too.
+    return sorted(example.SerializeToString(deterministic=True) for example in found)
 
 
 def statistics(directory: Path) -> Any:

@@ -74,6 +74,28 @@ def test_options_reach_the_file_and_begin(tmp_path: Path) -> None:
     assert spec["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 5
 
 
+def test_the_engine_reaches_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.yaml"
+    common = ["--image", IMAGE, "--output", path]
+    flink = ["--beam", "flink", "--set", "beam.job_endpoint=flink-jobs:8099", "--set", "orchestrator.claim=newsdesk"]
+    done = invoke(compile_module.command, "--target", "kubeflow", *common, *flink)
+    assert (done.exit_code, done.stderr) == (0, "")
+    spec = next(yaml.safe_load_all(path.read_text()))
+    # The graph is made by the first step, which knows no orchestrator.
+    begin = spec["deploymentSpec"]["executors"]["exec-begin"]["container"]["args"]
+    told = [value for option, value in zip(begin, begin[1:], strict=False) if option == "--set"]
+    assert told == ["beam.job_endpoint=flink-jobs:8099", "beam.profile=flink", f"beam.image={IMAGE}"]
+    settings = {"project": "p", "region": "europe-west4", "temp": "gs://bucket/temp"}
+    dataflow = [part for item in settings.items() for part in ("--set", "beam." + "=".join(item))]
+    done = invoke(compile_module.command, "--target", "vertex", *common, "--beam", "dataflow", *dataflow)
+    assert done.exit_code == 0, done.output
+    executors = next(yaml.safe_load_all(path.read_text()))["deploymentSpec"]["executors"]
+    for node in ("exampleGen", "statisticsGen", "transform", "evaluator"):
+        (arguments,) = [item["container"]["args"] for name, item in executors.items() if node.lower() in name.lower()]
+        assert "--runner=DataflowRunner" in arguments, node
+        assert f"--sdk_container_image={IMAGE}" in arguments, node
+
+
 def test_what_cannot_run_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "out.yaml"
     bad = 'orchestrator.resources={"Trainr": {}}'
