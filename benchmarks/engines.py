@@ -10,7 +10,7 @@ sampled five times a second; shared pages count once for each process. Processor
 to compare where a machine is shared: load is what ``uptime`` says, before and after, and above the number of cores
 somebody waited.
 
-Rows are words drawn from a seeded Zipf-like distribution of 60,000, as many in a text as AG News has: 43 on average.
+Rows are words drawn from a seeded Zipf-like distribution of 60,000, 44 in a text on average, as many as AG News has.
 A twentieth as many rows again are the test split.
 """
 
@@ -61,8 +61,8 @@ def write_rows(path: Path, rows: int, seed: int) -> None:
             )
 
 
-def run_nodes(data: Path, workspace: Path, settings: list[str]) -> list[dict[str, Any]]:
-    """Runs the graph as far as Transform; returns name, start, end and state of each node."""
+def run_nodes(data: Path, workspace: Path, settings: list[str]) -> Iterator[dict[str, Any]]:
+    """Runs the graph as far as Transform; yields name, start and end of each node."""
     from datetime import UTC, datetime
 
     from components.example_gen.spans import open_data
@@ -74,7 +74,6 @@ def run_nodes(data: Path, workspace: Path, settings: list[str]) -> list[dict[str
     from pipeline.runners.launch import NodeLauncher
     from pipeline.workspace import open_workspace
 
-    # Synthetic words tell classes apart no better than chance, and repeat each other: no gate judges them here.
     config = configure("ag-news", None, tuple(settings))
     source = open_data(data, "all", 0, datetime.now(UTC))
     place = open_workspace(workspace)
@@ -82,16 +81,14 @@ def run_nodes(data: Path, workspace: Path, settings: list[str]) -> list[dict[str
     registry = RegistryState(store.uri, Registry(store, config.name).snapshot())
     pipeline = create_pipeline(config, source, place, {}, registry, enable_cache=False)
     launcher = NodeLauncher(compile_graph(pipeline, "benchmark"), pipeline.metadata_connection_config, "benchmark")
-    done = []
     for name in launcher.node_ids:
         started = time.time()
-        node, error = launcher.run(name)
+        _, error = launcher.run(name)
         if error:
             raise error
-        done.append({"name": name, "started": started, "ended": time.time(), "state": node.state})
-        if name == "Transform":
-            return done
-    raise RuntimeError("the graph has no Transform")
+        yield {"name": name, "started": started, "ended": time.time()}
+        if name == NODES[-1]:
+            return
 
 
 @contextmanager
@@ -121,12 +118,12 @@ def cost_of(process: psutil.Process) -> Iterator[list[tuple[float, float, float]
         thread.join()
 
 
-def measure(data: Path, engine: str, heap: str, settings: list[str]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Returns the nodes with seconds, processor seconds and peak MB, and the load before and after."""
+def measure(data: Path, engine: str, heap: str, settings: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields each node as soon as it has run, with seconds, processor seconds and peak MB."""
     options = list(settings)
     server = None
-    loads = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as directory, cost_of(psutil.Process()) as samples:
+        log = Path(directory) / "child.log"
         try:
             if engine != "in-memory":
                 server = subprocess.Popen(
@@ -137,26 +134,32 @@ def measure(data: Path, engine: str, heap: str, settings: list[str]) -> tuple[li
                 options += [f"beam.profile={engine}", f"beam.job_endpoint={endpoint}", "beam.workers=loopback"]
                 options += ["beam.parallelism=2"] * (engine == "flink")
             # -P: the directory of this script holds a serving.py, which is not the package.
-            command = [sys.executable, "-P", __file__, "--child", "--data", str(data), "--workspace", directory]
-            done = subprocess.run(
-                [*command, *(part for item in options for part in ("--set", item))],
-                capture_output=True, text=True, check=False,
-                env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
-            )  # fmt: skip
+            command = [sys.executable, "-P", __file__, "--child", "--data", str(data)]
+            command += ["--workspace", str(Path(directory) / "workspace")]
+            command += [part for item in options for part in ("--set", item)]
+            quiet = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+            with (
+                log.open("w") as errors,
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=quiet) as child,
+            ):
+                assert child.stdout is not None
+                for line in child.stdout:
+                    yield _cost(json.loads(line), samples)
+            if child.returncode:
+                raise SystemExit(log.read_text()[-4000:])
         finally:
             if server:
                 server.terminate()
                 server.wait()
-    if done.returncode:
-        raise SystemExit(done.stderr[-4000:])
-    loads.append(os.getloadavg()[0])
-    nodes = json.loads(done.stdout.splitlines()[-1])
-    for node in nodes:
-        inside = [sample for sample in samples if node["started"] <= sample[0] <= node["ended"]]
-        node["seconds"] = node["ended"] - node["started"]
-        node["peak"] = max((size for _, size, _ in inside), default=0.0)
-        node["cpu"] = inside[-1][2] - inside[0][2] if inside else 0.0
-    return nodes, loads
+
+
+def _cost(node: dict[str, Any], samples: list[tuple[float, float, float]]) -> dict[str, Any]:
+    inside = [sample for sample in samples if node["started"] <= sample[0] <= node["ended"]]
+    return node | {
+        "seconds": node["ended"] - node["started"],
+        "peak": max((size for _, size, _ in inside), default=0.0),
+        "cpu": inside[-1][2] - inside[0][2] if inside else 0.0,
+    }
 
 
 def main() -> None:
@@ -173,8 +176,8 @@ def main() -> None:
     if arguments.child:
         out = os.dup(1)
         os.dup2(2, 1)
-        nodes = run_nodes(arguments.data, arguments.workspace, arguments.settings)
-        os.write(out, f"{json.dumps(nodes)}\n".encode())
+        for node in run_nodes(arguments.data, arguments.workspace, arguments.settings):
+            os.write(out, f"{json.dumps(node)}\n".encode())
         return
     print(
         "| rows | engine | node | seconds | rows/s | CPU seconds | rows per CPU second | peak MB |\n|" + "---|" * 8,
@@ -186,26 +189,23 @@ def main() -> None:
             write_rows(data / "train.csv", rows, seed=1)
             write_rows(data / "test.csv", rows // 20, seed=2)
             for engine in arguments.engine or ["in-memory"]:
-                nodes, loads = measure(data, engine, arguments.heap, arguments.settings)
-                show(rows, engine, nodes, loads)
+                loads, nodes = [os.getloadavg()[0]], []
+                for node in measure(data, engine, arguments.heap, arguments.settings):
+                    nodes.append(node)
+                    if node["name"] in NODES:
+                        show(rows, engine, node)
+                loads.append(os.getloadavg()[0])
+                whole = {name: sum(node[name] for node in nodes) for name in ("seconds", "cpu")}
+                whole |= {"name": f"all, load {loads[0]:.1f} to {loads[1]:.1f}"}
+                show(rows, engine, whole | {"peak": max(node["peak"] for node in nodes)})
 
 
-def show(rows: int, engine: str, nodes: list[dict[str, Any]], loads: list[float]) -> None:
-    """Prints a line for every node worth one, and one for all of them; rates are of all rows, test split included."""
+def show(rows: int, engine: str, node: dict[str, Any]) -> None:
+    """Prints a line; rates are of all rows, those of the test split included."""
     total = rows + rows // 20
-    chosen = [node for node in nodes if node["name"] in NODES]
-    whole = {name: sum(node[name] for node in nodes) for name in ("seconds", "cpu")}
-    whole |= {"name": f"all, load {loads[0]:.1f} to {loads[1]:.1f}", "peak": max(node["peak"] for node in nodes)}
-    for node in [*chosen, whole]:
-        seconds, cpu = max(node["seconds"], 1e-3), max(node["cpu"], 1e-2)
-        cells = [
-            f"{seconds:.0f}",
-            f"{total / seconds:,.0f}",
-            f"{cpu:.0f}",
-            f"{total / cpu:,.0f}",
-            f"{node['peak']:,.0f}",
-        ]
-        print(f"| {rows:,} | {engine} | {node['name']} | {' | '.join(cells)} |", flush=True)
+    seconds, cpu = max(node["seconds"], 1e-3), max(node["cpu"], 1e-2)
+    cells = [f"{seconds:.0f}", f"{total / seconds:,.0f}", f"{cpu:.0f}", f"{total / cpu:,.0f}", f"{node['peak']:,.0f}"]
+    print(f"| {rows:,} | {engine} | {node['name']} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
