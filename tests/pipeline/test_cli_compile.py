@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_the_engine_reaches_the_file(tmp_path: Path) -> None:
     spec = next(yaml.safe_load_all(path.read_text()))
     # The graph is made by the first step, which knows no orchestrator.
     begin = spec["deploymentSpec"]["executors"]["exec-begin"]["container"]["args"]
-    told = [value for option, value in zip(begin, begin[1:], strict=False) if option == "--set"]
+    told = [value for option, value in pairwise(begin) if option == "--set"]
     assert told == ["beam.job_endpoint=flink-jobs:8099", "beam.profile=flink", f"beam.image={IMAGE}"]
     settings = {"project": "p", "region": "europe-west4", "temp": "gs://bucket/temp"}
     dataflow = [part for item in settings.items() for part in ("--set", "beam." + "=".join(item))]
