@@ -42,17 +42,6 @@ test-browser: $(READY) ## the tests of the pages in headless Chromium, from Debi
 test-deploy: .deploy/.ready ## the files of serving/deploy before nginx, promtool and the published schemas
 	$(VENV)/bin/pytest -m deploy
 
-.PHONY: test-engines
-test-engines: .engines/.ready ## the data nodes and batch inference on a real Flink and a real Spark
-	$(VENV)/bin/pytest -m engines
-
-# Maven takes the jars from wherever it is configured to; Debian has it and Java where they are missing.
-.engines/.ready: tests/engines/flink.xml tests/engines/spark.xml $(READY)
-	command -v mvn >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends maven default-jre-headless; }
-	rm -rf .engines
-	for engine in flink spark; do mvn --batch-mode --quiet --file tests/engines/$$engine.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.engines/$$engine"; done
-	touch $@
-
 # Unpacked, not installed: no service starts, and nobody needs to be root.
 .deploy/.ready: tests/support/deploy-requirements.txt $(READY) | $(UV)
 	rm -rf .deploy
@@ -63,8 +52,15 @@ test-engines: .engines/.ready ## the data nodes and batch inference on a real Fl
 	touch $@
 
 .PHONY: test-engines
-test-engines: .engines/databases.ready ## whole runs on real servers: PostgreSQL, MariaDB, MLflow with users
+test-engines: .engines/beam.ready .engines/databases.ready ## a real Flink, Spark, PostgreSQL, MariaDB, MLflow with users
 	$(VENV)/bin/pytest -m engines
+
+# Maven takes the jars from wherever it is configured to; Debian has it and Java where they are missing.
+.engines/beam.ready: tests/engines/flink.xml tests/engines/spark.xml $(READY)
+	command -v mvn >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends maven default-jre-headless; }
+	rm -rf .engines/flink .engines/spark
+	for engine in flink spark; do mvn --batch-mode --quiet --file tests/engines/$$engine.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.engines/$$engine"; done
+	touch $@
 
 # Unpacked, not installed: no service starts. What the machine has already is used as it is.
 .engines/databases.ready: tests/support/engine-requirements.txt $(READY) | $(UV)
