@@ -213,6 +213,8 @@ class Cloud:
 
 @pytest.fixture
 def cloud(tmp_path: Path, make_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    # Where MLflow is a bare database, its artifacts go below the working directory.
+    monkeypatch.chdir(tmp_path)
     return Cloud(tmp_path, make_data(), monkeypatch)
 
 
