@@ -62,7 +62,7 @@ def encode(texts: Texts, config: Config, prepared: Prepared) -> dict[str, Rows]:
         return {split: _to_rows(rows, lambda batch: pieces(clean(batch)).to_list()) for split, rows in texts.items()}
 
     def words(batch: tf.Tensor) -> list[list[bytes]]:
-        return tokenize(batch, config.text.max_tokens).to_list()
+        return tokenize(batch, config.text.max_tokens, config.text.clean).to_list()
 
     counts: Counter[bytes] = Counter()
     train = texts[features.TRAIN]
@@ -101,6 +101,7 @@ def train(config: Config, rows: dict[str, Rows], classes: int, prepared: Prepare
     if config.model == "transformer":
         tf_keras.utils.set_random_seed(config.transformer.seed)
         model = transformer.build(config.transformer, config.text.vocab_size, config.text.max_tokens, classes)
+        transformer.begin_with_counts(config.transformer, model, held_in)
         history = fit(model, config.transformer, held_in, held_out, transformer.TABLES)
         return history, lambda split: evaluate(model, split)
     settings = config.bert

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 # Order matters: an escaped ampersand may hide a second entity behind it.
-_CLEANING = (
+_DEBRIS = (
     # AG News writes line breaks as backslashes and has lost the ampersand of most entities.
     (r"\\", " "),
     (r"(?i)&?\b(?:amp;)+", "&"),
@@ -11,6 +11,8 @@ _CLEANING = (
     (r"(?i) ?&?#(?:0?39|8217|146);|&(?:apos|rsquo);", "'"),
     (r"(?i)&?\bquot;", '"'),
     (r"(?i)&?#x?[0-9a-f]{1,6};|&?\b(?:lt|gt|nbsp);|&[a-z]{2,8};", " "),
+)
+_INVISIBLE = (
     # Marks and joiners that have no width, then everything else that only separates.
     (r"\p{Cf}", ""),
     (r"[\p{Z}\p{C}]+", " "),
@@ -34,9 +36,7 @@ def clean_keeping_case(text: tf.Tensor) -> tf.Tensor:
     Returns:
         String tensor of the same shape.
     """
-    for pattern, replacement in _CLEANING:
-        text = tf.strings.regex_replace(text, pattern, replacement)
-    return tf.strings.strip(text)
+    return tf.strings.strip(_replace(text, (*_DEBRIS, *_INVISIBLE)))
 
 
 def clean(text: tf.Tensor) -> tf.Tensor:
@@ -51,17 +51,23 @@ def clean(text: tf.Tensor) -> tf.Tensor:
     return tf.strings.lower(clean_keeping_case(text), encoding="utf-8")
 
 
-def tokenize(text: tf.Tensor, max_tokens: int) -> tf.RaggedTensor:
-    """Cleans and splits texts into words, numbers and single punctuation marks.
+def tokenize(text: tf.Tensor, max_tokens: int, cleaned: bool = True) -> tf.RaggedTensor:
+    """Folds case and splits texts into words, numbers and single punctuation marks.
 
     Args:
         text: string tensor [N], UTF-8.
         max_tokens: Tokens kept per text, from the start.
+        cleaned: Whether entities are resolved and markup is dropped before. If not, they fall into words and marks as
+            everything else does.
 
     Returns:
         Ragged string tensor [N, (tokens)].
     """
-    text = clean(text)
-    for pattern, replacement in _TOKENS:
+    text = clean(text) if cleaned else tf.strings.lower(_replace(text, _INVISIBLE), encoding="utf-8")
+    return tf.strings.split(_replace(text, _TOKENS))[:, :max_tokens]
+
+
+def _replace(text: tf.Tensor, rules: tuple[tuple[str, str], ...]) -> tf.Tensor:
+    for pattern, replacement in rules:
         text = tf.strings.regex_replace(text, pattern, replacement)
-    return tf.strings.split(text)[:, :max_tokens]
+    return text

@@ -20,13 +20,15 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     Args:
         inputs: ``text`` string [N, 1] and ``label`` int64 [N, 1].
         custom_config: ``vocab_size``, ids in all, padding and out-of-vocabulary included; ``min_count``,
-            train rows' occurrences below which a word is out of vocabulary; ``max_tokens`` per text;
+            train rows' occurrences below which a word is out of vocabulary; ``max_tokens`` per text; ``clean``, whether
+            entities are resolved and markup is dropped before;
             where a model is trained further, ``vocabulary``, the path of its own, and ``vocabulary_digest``.
 
     Returns:
         ``token_ids``, sparse int64 [N, (tokens)], without padding; ``label``, int64 [N, 1].
     """
-    tokens = tokenize(tf.squeeze(inputs[features.TEXT], axis=1), custom_config["max_tokens"]).to_sparse()
+    text = tf.squeeze(inputs[features.TEXT], axis=1)
+    tokens = tokenize(text, custom_config["max_tokens"], custom_config["clean"]).to_sparse()
     if "vocabulary" in custom_config:
         vocabulary = _given_vocabulary(custom_config["vocabulary"], custom_config["vocabulary_digest"])
     else:

@@ -1,7 +1,9 @@
 """Layers that every model family uses."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -59,15 +61,37 @@ class WideNgrams(tf_keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         self.ngrams = self.add_weight("ngrams", (self.vocab_size + self.buckets, self.classes), initializer="zeros")
 
+    def adapt(self, batches: Iterable[tuple[np.ndarray, np.ndarray]], strength: float) -> None:
+        """Begins with naive Bayes: each weight is ``strength`` times its n-gram's log ratio between class and rest.
+
+        Most n-grams are too rare to be learned in a few steps, but can be counted (Wang & Manning 2012). One that never
+        occurs keeps zeros.
+
+        Args:
+            batches: Ids, int [N, T], and labels, int [N], of the rows to count.
+            strength: Of the ratios, before the sum is divided by the root of the length.
+        """
+        counts = np.zeros(self.ngrams.shape, np.float64)
+        for ids, labels in batches:
+            rows, present = (part.numpy() for part in self._features(tf.constant(ids), real_tokens(ids, 0.0)))
+            cells = rows[present > 0] * self.classes + np.repeat(labels, np.count_nonzero(present, axis=1))
+            np.add.at(counts.reshape(-1), cells, 1.0)
+        inside = counts + 1.0
+        rest = inside.sum(axis=1, keepdims=True) - inside
+        ratios = np.log(inside / inside.sum(axis=0)) - np.log(rest / rest.sum(axis=0))
+        self.ngrams.assign(strength / self.gain * ratios * counts.any(axis=1, keepdims=True))
+
     def call(self, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
-        words = real_tokens(ids, 0.0)
         kept = real_tokens(ids, self.word_dropout if training else 0.0) / (1.0 - self.word_dropout * float(training))
-        bigrams, present = hash_bigrams(ids, self.buckets)
-        rows = tf.concat([ids, self.vocab_size + bigrams], axis=1)
-        weights = tf.concat([kept, kept * present], axis=1)
+        rows, weights = self._features(ids, kept)
         total = tf.reduce_sum(tf.nn.embedding_lookup(self.ngrams, rows) * weights[..., tf.newaxis], axis=1)
-        length = tf.maximum(tf.reduce_sum(words, axis=1, keepdims=True), 1.0)
+        length = tf.maximum(tf.reduce_sum(real_tokens(ids, 0.0), axis=1, keepdims=True), 1.0)
         return self.gain * total * tf.math.rsqrt(length)
+
+    def _features(self, ids: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the rows of words and of the bigrams that start with them, and how much each counts; [N, 2T]."""
+        bigrams, present = hash_bigrams(ids, self.buckets)
+        return tf.concat([ids, self.vocab_size + bigrams], axis=1), tf.concat([kept, kept * present], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         names = ("vocab_size", "buckets", "classes", "gain", "word_dropout")

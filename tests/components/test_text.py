@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from components.text import clean, tokenize
 
 
-def tokens_of(text: str | bytes, max_tokens: int = 1000) -> list[str]:
+def tokens_of(text: str | bytes, max_tokens: int = 1000, cleaned: bool = True) -> list[str]:
     """Returns the tokens of one text."""
-    (tokens,) = tokenize(tf.constant([text]), max_tokens).to_list()
+    (tokens,) = tokenize(tf.constant([text]), max_tokens, cleaned).to_list()
     return [token.decode() for token in tokens]
 
 
@@ -96,6 +96,29 @@ def test_entity_debris_is_resolved(text: str, tokens: list[str]) -> None:
 @pytest.mark.parametrize(("text", "tokens"), WORDS.values(), ids=WORDS)
 def test_text_is_split_into_words_and_marks(text: str, tokens: list[str]) -> None:
     assert tokens_of(text) == tokens
+
+
+DEBRIS = {
+    "apostrophe_without_ampersand": ("Iraq #39;s oil", ["iraq", "#", "39", ";", "s", "oil"]),
+    "quote_without_ampersand": (" quot;Hi", ["quot", ";", "hi"]),
+    "tag": ("&lt;b&gt;x", ["&", "lt", ";", "b", "&", "gt", ";", "x"]),
+    "tag_unescaped": ("<b>x", ["<", "b", ">", "x"]),
+    "backslash": ("line one\\line two", ["line", "one", "\\", "line", "two"]),
+}
+
+
+@pytest.mark.parametrize(("text", "tokens"), DEBRIS.values(), ids=DEBRIS)
+def test_debris_falls_into_words_and_marks_where_text_is_not_cleaned(text: str, tokens: list[str]) -> None:
+    assert tokens_of(text, cleaned=False) == tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [case for name, case in WORDS.items() if name != "backslash_is_a_line_break"],
+    ids=[name for name in WORDS if name != "backslash_is_a_line_break"],
+)
+def test_cleaned_or_not_the_rest_is_split_alike(text: str, tokens: list[str]) -> None:
+    assert tokens_of(text, cleaned=False) == tokens
 
 
 @pytest.mark.parametrize("text", [b"bad \xff\xfe bytes \xc3", b"\x80", b"caf\xc3\xa9 \xed\xa0\x80 x"])

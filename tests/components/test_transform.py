@@ -40,13 +40,19 @@ class Transformed:
         return [word.decode() for word in self.output.vocabulary_by_name(VOCABULARY)]
 
 
-def analyze(directory: Path, vocab_size: int, min_count: int, max_tokens: int) -> Transformed:
+def analyze(directory: Path, vocab_size: int, min_count: int, max_tokens: int, clean: bool = True) -> Transformed:
     """Runs Transform over the corpus in memory, with labels 0, 1, 2 and so on."""
     spec = {
         features.TEXT: tf.io.FixedLenFeature([1], tf.string),
         features.LABEL: tf.io.FixedLenFeature([1], tf.int64),
     }
-    config = {"vocab_size": vocab_size, "min_count": min_count, "max_tokens": max_tokens, "code_digest": "x"}
+    config = {
+        "vocab_size": vocab_size,
+        "min_count": min_count,
+        "max_tokens": max_tokens,
+        "clean": clean,
+        "code_digest": "x",
+    }
     data = [{features.TEXT: [text], features.LABEL: [number]} for number, text in enumerate(CORPUS)]
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     with tft_beam.Context(temp_dir=str(directory / "tmp")):
@@ -104,6 +110,13 @@ def test_vocab_size_bounds_all_ids(transformed: Transformed) -> None:
 def test_words_below_min_count_or_behind_max_tokens_are_not_in_the_vocabulary(first_words: Transformed) -> None:
     assert first_words.vocabulary == ["oil"]
     assert first_words.rows == [[2], [2], [1], [1]]
+
+
+def test_debris_is_in_the_vocabulary_where_text_is_not_cleaned(tmp_path: Path, transformed: Transformed) -> None:
+    raw = analyze(tmp_path, vocab_size=100, min_count=1, max_tokens=MAX_TOKENS, clean=False)
+    words = {word for row in tokenize(CORPUS, MAX_TOKENS, cleaned=False).to_list() for word in row}
+    assert {word.encode() for word in raw.vocabulary} == words
+    assert words - {word for row in tokenize(CORPUS, MAX_TOKENS).to_list() for word in row}
 
 
 def test_padding_is_never_present(transformed: Transformed, first_words: Transformed) -> None:

@@ -70,12 +70,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     spec = {"text": tf.io.FixedLenFeature([1], tf.string), "label": tf.io.FixedLenFeature([1], tf.int64)}
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     rows = [{"text": [topic.encode()], "label": [label]} for label, topic in enumerate(TOPICS)]
-    settings = {"vocab_size": VOCAB, "min_count": 1, "max_tokens": MAX_TOKENS}
+    settings = {"vocab_size": VOCAB, "min_count": 1, "max_tokens": MAX_TOKENS, "clean": True}
     with tft_beam.Context(temp_dir=str(root / "beam")):
         analyze = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, custom_config=settings))
         (rows, metadata) | analyze | tft_beam.WriteTransformFn(str(root / "transform_graph"))  # type: ignore[operator]
 
-    config = TransformerConfig(width=4, heads=2, head_width=3, feed_forward=5, wide_buckets=7)
+    config = TransformerConfig(width=4, heads=2, head_width=3, feed_forward=5, wide_buckets=7, transformers=2)
     model = build(config, VOCAB, MAX_TOKENS, len(CLASSES))
     rng = np.random.default_rng(0)
     model.set_weights([rng.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])

@@ -256,6 +256,39 @@ def test_wide_ngrams_start_at_zero() -> None:
     assert WideNgrams(6, 11, 2, gain=10.0)(IDS).numpy().tolist() == [[0.0, 0.0]] * 3
 
 
+@pytest.mark.parametrize("gain", [1.0, 10.0])
+def test_wide_ngrams_adapt_to_the_log_ratios_of_counts(gain: float) -> None:
+    layer = WideNgrams(vocab_size=6, buckets=101, classes=2, gain=gain)
+    layer(IDS)
+    layer.set_weights([np.full((107, 2), 9.0)])
+    # Counted over both batches: word 2 twice in class 0 and once in class 1, words 3 and 5 once in class 0.
+    batches = [
+        (np.array([[2, 5, 0], [2, 0, 0]], np.int32), np.array([0, 1], np.int32)),
+        (np.array([[2, 3]], np.int32), np.array([0], np.int32)),
+    ]
+    layer.adapt(batches, strength=0.5)
+
+    counts = np.zeros((107, 2))
+    for row, label in ((2, 0), (2, 0), (2, 1), (3, 0), (5, 0), (6 + bucket(2, 5, 101), 0), (6 + bucket(2, 3, 101), 0)):
+        counts[row, label] += 1
+    inside = (counts + 1) / (counts + 1).sum(axis=0)
+    expected = 0.5 / gain * np.log(inside / inside[:, ::-1]) * counts.any(axis=1, keepdims=True)
+    np.testing.assert_allclose(layer.get_weights()[0], expected, atol=1e-6)
+    assert layer.get_weights()[0][0].tolist() == [0.0, 0.0], "padding was counted"
+    assert layer.get_weights()[0][4].tolist() == [0.0, 0.0], "never seen"
+    logits = layer(np.array([[5, 0]], np.int32)).numpy()[0]
+    assert logits[0] > 0 > logits[1]
+
+
+def test_wide_ngrams_adapt_sets_each_class_against_the_rest() -> None:
+    layer = WideNgrams(vocab_size=3, buckets=1, classes=3, gain=1.0)
+    layer(np.zeros((1, 1), np.int32))
+    layer.adapt([(np.array([[1], [1], [2]], np.int32), np.array([0, 1, 2], np.int32))], strength=1.0)
+    # With one added everywhere word 1 has the counts 2, 2, 1, and each class 5 in all.
+    expected = np.log([2 / 5, 2 / 5, 1 / 5]) - np.log([3 / 10, 3 / 10, 4 / 10])
+    np.testing.assert_allclose(layer.get_weights()[0][1], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("gain", [0.25, 1.0, 10.0])
 def test_wide_gain_is_a_factor_of_the_logits_and_of_their_step(gain: float) -> None:
     ids = np.array([[2, 5, 3, 4]], np.int32)

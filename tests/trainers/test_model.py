@@ -8,19 +8,24 @@ import tensorflow as tf
 import tf_keras
 from pydantic import ValidationError
 
+from trainers.input import Rows
 from trainers.transformer.config import TransformerConfig
-from trainers.transformer.model import TABLES, build
+from trainers.transformer.model import TABLES, begin_with_counts, build
 
 VOCAB, MAX_TOKENS, CLASSES = 10, 8, 3
 IDS = np.array([[3, 1, 4, 9, 5], [2, 6, 0, 0, 0], [0, 0, 0, 0, 0]], np.int32)
 COMMON = {"embedding", "block_0", "pooling", "logits"}
+WIDE = {"wide", "experts"}
+SECOND = {f"{name}_of_2" for name in COMMON | {"final_norm"}}
 VARIANTS: dict[str, tuple[dict[str, Any], set[str]]] = {
-    "pre_mean": ({"norm": "pre", "pooling": "mean"}, COMMON | {"final_norm", "wide"}),
-    "pre_mean_max": ({"norm": "pre", "pooling": "mean_max"}, COMMON | {"final_norm", "wide"}),
-    "post_mean": ({"norm": "post", "pooling": "mean"}, COMMON | {"wide"}),
-    "post_mean_max": ({"norm": "post", "pooling": "mean_max"}, COMMON | {"wide"}),
+    "pre_mean": ({"norm": "pre", "pooling": "mean"}, COMMON | WIDE | {"final_norm"}),
+    "pre_mean_max": ({"norm": "pre", "pooling": "mean_max"}, COMMON | WIDE | {"final_norm"}),
+    "post_mean": ({"norm": "post", "pooling": "mean"}, COMMON | WIDE),
+    "post_mean_max": ({"norm": "post", "pooling": "mean_max"}, COMMON | WIDE),
     "wide_off": ({"wide_buckets": 0}, COMMON | {"final_norm"}),
-    "hidden_two_blocks": ({"hidden": 3, "blocks": 2}, COMMON | {"final_norm", "wide", "hidden", "block_1"}),
+    "two_transformers": ({"transformers": 2}, COMMON | SECOND | WIDE | {"final_norm"}),
+    "two_transformers_wide_off": ({"transformers": 2, "wide_buckets": 0}, COMMON | SECOND | {"final_norm", "experts"}),
+    "hidden_two_blocks": ({"hidden": 3, "blocks": 2}, COMMON | WIDE | {"final_norm", "hidden", "block_1"}),
 }
 
 
@@ -72,7 +77,7 @@ def test_a_row_without_any_column_is_a_row_of_padding(model: tf_keras.Model) -> 
 
 
 def test_config_decides_the_layers(variant: str, model: tf_keras.Model) -> None:
-    unnamed = ("dropout", "add", "input", "token_ids")
+    unnamed = ("dropout", "input", "token_ids")
     assert {layer.name for layer in model.layers if not layer.name.startswith(unnamed)} == VARIANTS[variant][1]
 
 
@@ -104,7 +109,59 @@ def test_each_dropout_works_in_training_only(rate: str | None) -> None:
     many = np.tile(IDS[:1], (20, 1))
     plain = model(many, training=False).numpy()
     np.testing.assert_array_equal(model(many, training=False), plain)
-    assert np.allclose(model(many, training=True), plain, atol=1e-3) == (rate is None)
+    in_training = tf.reduce_mean(model(many, training=True), axis=1)
+    assert np.allclose(in_training, plain, atol=1e-3) == (rate is None)
+
+
+def test_experts_stay_apart_in_training_and_share_nothing() -> None:
+    model = make_model(transformers=2, dropout=0.0, word_dropout=0.0, wide_dropout=0.0)
+    apart = model(IDS, training=True).numpy()
+    assert apart.shape == (3, 3, CLASSES)
+    np.testing.assert_allclose(apart.mean(axis=1), model(IDS, training=False), atol=1e-5)
+    for expert in range(3):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(model(IDS, training=True)[:, expert]))
+        gradients = zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True)
+        learns = {variable.name for variable, gradient in gradients if np.any(tf.convert_to_tensor(gradient))}
+        own = {
+            variable.name
+            for variable in model.trainable_variables
+            if (variable.name.startswith("wide/"), "_of_2/" in variable.name) == (expert == 2, expert == 1)
+        }
+        assert learns <= own
+        assert len(learns) > len(own) / 2
+
+
+def test_a_single_expert_answers_alone_in_training_too() -> None:
+    assert make_model(wide_buckets=0)(IDS, training=True).shape == (3, CLASSES)
+
+
+def test_new_transformers_differ() -> None:
+    tf_keras.utils.set_random_seed(1)
+    model = build(make_config(transformers=2), VOCAB, MAX_TOKENS, CLASSES)
+    first, second = (model.get_layer(name).words for name in ("embedding", "embedding_of_2"))
+    assert not np.allclose(first, second, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counted"), [({}, True), ({"wide_prior": 0.0}, False), ({"wide_buckets": 0}, False)]
+)
+def test_the_linear_part_begins_with_counts(changes: dict[str, Any], counted: bool) -> None:
+    config = make_config(**changes)
+    tf_keras.utils.set_random_seed(1)
+    model = build(config, VOCAB, MAX_TOKENS, CLASSES)
+    before = {variable.name: variable.numpy() for variable in model.variables}
+    rows = Rows(np.array([3, 4, 5, 3], np.int32), np.array([0, 2, 4]), np.array([0, 2], np.int32))
+
+    begin_with_counts(config, model, rows)
+
+    changed = {v.name for v in model.variables if not np.array_equal(v, before[v.name])}
+    assert changed == ({"wide/ngrams:0"} if counted else set())
+    if counted:
+        ratios = model.get_layer("wide").ngrams.numpy()
+        assert ratios[4].argmax() == 0
+        assert ratios[5].argmax() == 2
+        assert ratios[6].tolist() == [0.0] * CLASSES
 
 
 def test_seed_numbers_have_the_parameters_of_the_notebook() -> None:
@@ -125,6 +182,8 @@ def test_seed_numbers_have_the_parameters_of_the_notebook() -> None:
         ({"epochs": 0}, "epochs"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"wide_buckets": -1}, "wide_buckets"),
+        ({"wide_prior": -0.1}, "wide_prior"),
+        ({"transformers": 0}, "transformers"),
         ({"warmup_fraction": 1.0}, "warmup_fraction"),
     ],
 )

@@ -18,7 +18,7 @@ from trainers.transformer.model import build
 from trainers.warm_start import load_weights, read_weights, warm_start
 
 DIGEST = hashlib.sha256(b"words").hexdigest()
-SMALL = {"width": 8, "heads": 2, "head_width": 4, "feed_forward": 8, "wide_buckets": 50}
+SMALL = {"width": 8, "heads": 2, "head_width": 4, "feed_forward": 8, "transformers": 2, "wide_buckets": 50}
 
 
 def make_transformer(seed: int, vocab_size: int = 20, **more: Any) -> tf_keras.Model:

@@ -20,5 +20,9 @@ class TransformerConfig(FitConfig):
     hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
     dropout: float = Field(0.2, ge=0, lt=1)
     word_dropout: float = Field(0.5, ge=0, lt=1, description="share of words hidden from a training step")
-    wide_buckets: int = Field(500_000, ge=0, description="hash buckets of the linear bigram part; 0 leaves it out")
-    wide_dropout: float = Field(0.5, ge=0, lt=1, description="share of words hidden from the linear part")
+    transformers: int = Field(1, ge=1, description="how many learn side by side; the model answers with their mean")
+    wide_buckets: int = Field(1_000_000, ge=0, description="hash buckets of the linear bigram part; 0 leaves it out")
+    wide_dropout: float = Field(0.0, ge=0, lt=1, description="share of words hidden from the linear part")
+    wide_prior: float = Field(
+        0.2, ge=0, description="weight of the counts that the linear part begins with; 0 for none"
+    )

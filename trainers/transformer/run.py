@@ -10,7 +10,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from trainers.fit import fit
 from trainers.task import Task
 from trainers.transformer.config import TransformerConfig
-from trainers.transformer.model import TABLES, build
+from trainers.transformer.model import TABLES, begin_with_counts, build
 from trainers.warm_start import warm_start
 
 VOCABULARY = "vocabulary"
@@ -23,6 +23,7 @@ def run_fn(fn_args: FnArgs) -> None:
     config = TransformerConfig.model_validate(task.settings["model"])
     tf_keras.utils.set_random_seed(config.seed)
     model = build(config, task.settings["vocab_size"], task.settings["max_tokens"], len(task.classes))
+    begin_with_counts(config, model, task.train)
     vocabulary = Path(tft.TFTransformOutput(fn_args.transform_graph_path).vocabulary_file_by_name(VOCABULARY))
     warm_start(model, task.settings.get("warm_start"), hashlib.sha256(vocabulary.read_bytes()).hexdigest())
     history = fit(model, config, task.train, task.held_out, TABLES, checkpoints=task.checkpoints)
