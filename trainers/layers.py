@@ -103,14 +103,24 @@ class Experts(tf_keras.layers.Layer):
     """Answers with the mean of several experts' logits, a product of experts (Hinton 2002).
 
     In training they stay apart, so that each learns by itself: trained on their sum, the quick one would leave the
-    others little to learn.
+    others little to learn. ``shares`` are what each has in the mean, equal ones if None.
 
     Call: K tensors float32 [N, C] -> float32 [N, C]; in training [N, K, C].
     """
 
+    def __init__(self, shares: list[float] | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.shares = shares
+
     def call(self, logits: list[tf.Tensor], training: bool = False) -> tf.Tensor:
         apart = tf.stack(logits, axis=1)
-        return apart if training else tf.reduce_mean(apart, axis=1)
+        if training:
+            return apart
+        shares = tf.constant(self.shares or [1.0] * len(logits))
+        return tf.reduce_sum(apart * shares[:, tf.newaxis], axis=1) / tf.reduce_sum(shares)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"shares": self.shares}
 
 
 def real_tokens(ids: tf.Tensor, hidden: float) -> tf.Tensor:

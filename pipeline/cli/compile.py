@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 target_option = click.option(
     "--target", type=click.Choice(["kubeflow", "vertex"]), required=True, help="Kubeflow Pipelines or Vertex AI."
 )
-preset_option = click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
+preset_option = click.option(
+    "--preset", default="sample", show_default=True, help="sample, fast, ag-news, best or seed."
+)
 model_option = click.option("--model", help="Default of the parameter model: transformer or bert.")
 image_option = click.option("--image", help="Of every step, NAME@sha256:DIGEST.")
 set_option = click.option(

@@ -55,7 +55,7 @@ def command() -> None:
 @command.command("begin")
 @_common
 @cache_option
-@click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed.")
+@click.option("--preset", default="sample", show_default=True, help="sample, fast, ag-news, best or seed.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
 @click.option("--data", help="Directory of the data.")
 @click.option("--spans", help="all, last N or FROM..TO.")

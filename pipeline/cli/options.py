@@ -39,7 +39,7 @@ def run_options(data: str, data_required: bool = False) -> Callable[[Callable[..
         data_required: Whether it must be given.
     """
     options = (
-        click.option("--preset", default="sample", show_default=True, help="sample, ag-news or seed."),
+        click.option("--preset", default="sample", show_default=True, help="sample, fast, ag-news, best or seed."),
         click.option("--data", type=click.Path(path_type=Path), required=data_required, help=data),
         click.option("--model", help="Model family: transformer or bert."),
         workspace_option,

@@ -20,7 +20,7 @@ def test_a_preset_builds_and_carries_its_own_name(name: str) -> None:
 
 
 def test_presets_of_the_contract_exist() -> None:
-    assert {"sample", "ag-news", "seed"} <= set(PRESETS)
+    assert {"sample", "fast", "ag-news", "best", "seed"} <= set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -61,3 +61,11 @@ def test_the_seed_preset_has_the_parameters_of_the_notebook() -> None:
     config = make_config("seed")
     model = build(config.transformer, config.text.vocab_size, config.text.max_tokens, 4)
     assert model.count_params() == 659_592
+
+
+def test_the_best_transformer_stays_below_ten_million_parameters() -> None:
+    from trainers.transformer.model import build
+
+    config = make_config("best")
+    model = build(config.transformer, config.text.vocab_size, config.text.max_tokens, 4)
+    assert model.count_params() < 10_000_000

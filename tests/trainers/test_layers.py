@@ -199,6 +199,14 @@ def test_experts_answer_with_their_mean_and_stay_apart_in_training() -> None:
     assert apart.tolist() == [[[1.0, -2.0], [3.0, 2.0]], [[0.0, 4.0], [5.0, 0.0]]]
 
 
+def test_experts_have_the_shares_that_they_are_given() -> None:
+    first, second = np.array([[1.0, -2.0]], np.float32), np.array([[5.0, 2.0]], np.float32)
+    layer = Experts([1.0, 3.0])
+    for copy in (layer, tf_keras.layers.deserialize(tf_keras.layers.serialize(layer))):
+        assert copy([first, second]).numpy().tolist() == [[4.0, 1.0]]
+        assert copy([first, second], training=True).numpy().tolist() == [[[1.0, -2.0], [5.0, 2.0]]]
+
+
 def bucket(first: int, second: int, buckets: int) -> int:
     """Returns the bucket of a pair of ids, reckoned with Python's integers."""
     mixed = first * 1_000_003 + second * 8_191

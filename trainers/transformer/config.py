@@ -18,8 +18,8 @@ class TransformerConfig(FitConfig):
     norm: Literal["pre", "post"] = Field("pre", description="layer norm before or after each residual branch")
     pooling: Literal["mean", "mean_max"] = "mean_max"
     hidden: int = Field(0, ge=0, description="units of a ReLU layer before the softmax; 0 leaves it out")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    word_dropout: float = Field(0.5, ge=0, lt=1, description="share of words hidden from a training step")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    word_dropout: float = Field(0.4, ge=0, lt=1, description="share of words hidden from a training step")
     transformers: int = Field(1, ge=1, description="how many learn side by side; the model answers with their mean")
     wide_buckets: int = Field(1_000_000, ge=0, description="hash buckets of the linear bigram part; 0 leaves it out")
     wide_dropout: float = Field(0.0, ge=0, lt=1, description="share of words hidden from the linear part")

@@ -31,10 +31,13 @@ def build(config: TransformerConfig, vocab_size: int, max_tokens: int, classes: 
     """
     ids = tf_keras.Input((None,), dtype=tf.int32, name="token_ids")
     experts = [_transformer(config, ids, vocab_size, max_tokens, classes, n) for n in range(config.transformers)]
+    shares = [1.0] * config.transformers
     if config.wide_buckets:
         wide = WideNgrams(vocab_size, config.wide_buckets, classes, _WIDE_GAIN, config.wide_dropout, name=_WIDE)
         experts.append(wide(ids))
-    logits = Experts(name="experts")(experts) if len(experts) > 1 else experts[0]
+        # As much as all transformers together: they err alike.
+        shares.append(float(config.transformers))
+    logits = Experts(shares, name="experts")(experts) if len(experts) > 1 else experts[0]
     return tf_keras.Model(ids, logits, name="transformer")
 
 
