@@ -79,6 +79,22 @@ check: $(READY) ## lint, formatting and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# Every table of the documents, from one machine in one sitting; hours, most of them the BERT family's.
+.PHONY: bench
+bench: $(READY) ## every benchmark's table: make bench DATA=DIR with AG News' train.csv and test.csv
+	test -n "$(DATA)" || { echo "make bench needs DATA=DIR, a directory with train.csv and test.csv"; exit 2; }
+	for preset in fast ag-news best; do $(VENV)/bin/python benchmarks/whole_run.py --data "$(DATA)" --preset $$preset; done
+	for preset in fast ag-news best; do $(VENV)/bin/python benchmarks/experiment.py --data "$(DATA)" --preset $$preset --seeds 1 2 3; done
+	$(VENV)/bin/python benchmarks/step_speed.py
+	$(VENV)/bin/python benchmarks/step_speed.py --model bert
+	$(VENV)/bin/python benchmarks/engines.py --rows 100000 --rows 1000000 --engine in-memory
+	$(VENV)/bin/newsdesk run --preset ag-news --data "$(DATA)" --workspace workspace/bench
+	$(VENV)/bin/python benchmarks/serving.py --workspace workspace/bench
+	$(VENV)/bin/python benchmarks/batch.py --input "$(DATA)/test.csv" --model-dir workspace/bench/serving/ag_news
+	$(VENV)/bin/python benchmarks/bert_speed.py
+	$(VENV)/bin/python benchmarks/experiment.py --data "$(DATA)" --model bert
+	$(VENV)/bin/python benchmarks/seed_systems.py --data "$(DATA)"
+
 .PHONY: format
 format: $(READY) ## format the code and mend what the linter can
 	$(VENV)/bin/ruff format .
