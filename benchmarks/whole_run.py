@@ -71,7 +71,7 @@ def main() -> None:
         print(
             f"| {seed} | {ours['wall']:.0f} | {ours['training']:.0f} | {ours['wall'] - ours['training']:.0f} | "
             f"{theirs['wall']:.0f} | {ratios[-1]:.2f} | {ours['metrics']['accuracy']:.4f} | "
-            f"{ours['baseline']['accuracy']:.4f} | {theirs['test_accuracy']:.4f} | {again['wall']:.0f} | "
+            f"{ours['metrics']['baseline_accuracy']:.4f} | {theirs['test_accuracy']:.4f} | {again['wall']:.0f} | "
             f"{cached['wall']:.0f}{f', but {ran} ran' if ran else ''} |",
             flush=True,
         )

@@ -54,7 +54,6 @@ class RunResult:
     model_version: str | None = None
     model_dir: str | None = None
     metrics: dict[str, float] | None = None
-    baseline: dict[str, float] | None = None
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     report: str | None = None
@@ -245,8 +244,9 @@ def track(tracked: TrackedRun, nodes: list[NodeRun], request: Request, result: R
         result.metrics = dict(overall.scalars)
     if node := finished.get("Baseline"):
         record, _ = read_baseline(_path(node, "baseline"))
-        result.baseline = {"accuracy": record.accuracy, "macro_f1": record.macro_f1}
-        tracked.metrics({f"baseline/{name}": value for name, value in result.baseline.items()})
+        tracked.metrics({"baseline/accuracy": record.accuracy, "baseline/macro_f1": record.macro_f1})
+        if result.metrics:
+            result.metrics |= {"baseline_accuracy": record.accuracy, "baseline_macro_f1": record.macro_f1}
     if node := finished.get("Pusher"):
         properties = node.outputs["pushed_model"].custom_properties
         result.model_version = properties["pushed_version"].string_value

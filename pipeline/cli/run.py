@@ -126,9 +126,9 @@ def _print_result(result: "RunResult", tracking: str) -> None:
     if result.metrics:
         shown = ("accuracy", "macro_f1", "worst_class_f1", "log_loss", "calibration_error")
         click.echo("test    " + "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown))
-    if result.baseline:
-        values = "  ".join(f"{name} {value:.4f}" for name, value in result.baseline.items())
-        click.echo(f"linear  {values}  (a linear model on the same rows)")
+        if "baseline_accuracy" in result.metrics:
+            linear = [f"{name} {result.metrics[f'baseline_{name}']:.4f}" for name in ("accuracy", "macro_f1")]
+            click.echo(f"linear  {'  '.join(linear)}  (a linear model on the same rows)")
     if result.model_dir:
         click.echo(f"model   {result.model_name} version {result.model_version}: {result.model_dir}")
     if result.mlflow_run_id:

@@ -62,11 +62,11 @@ def test_result_follows_the_contract(first: Any) -> None:
     assert result["model_version"] == "1"
     assert result["reasons"] == []
     assert result["metrics"]["accuracy"] > 0.9
-    assert result["baseline"]["accuracy"] > 0.9
+    assert result["metrics"]["baseline_accuracy"] > 0.9
     assert all(node["seconds"] >= 0 for node in result["nodes"])
     assert set(result) == {
         "status", "run_id", "mlflow_run_id", "model_family", "model_name", "model_version", "model_dir",
-        "metrics", "baseline", "nodes", "seconds", "report", "reasons",
+        "metrics", "nodes", "seconds", "report", "reasons",
     }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_mlflow_has_the_run(first: Any) -> None:
     assert {"data_digest", "code_version", "mlmd_context_id", "model_dir"} <= set(run.data.tags)
     metrics = run.data.metrics
     assert metrics["test/accuracy"] == finished.result["metrics"]["accuracy"]
-    assert metrics["baseline/accuracy"] == finished.result["baseline"]["accuracy"]
+    assert metrics["baseline/accuracy"] == finished.result["metrics"]["baseline_accuracy"]
     assert metrics["test/label_Sports/recall/Sports"] >= 0.9
     assert "test/length_short/accuracy" in metrics
     assert [point.step for point in client.get_metric_history(run.info.run_id, "train/eval_accuracy")] == [1, 2, 3]

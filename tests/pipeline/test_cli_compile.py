@@ -187,7 +187,7 @@ def test_begin_decides_once_and_a_node_knows_its_run(tmp_path: Path, make_data: 
     decided = json.loads((tmp_path / "w/runs/job-1/run.json").read_text())
     assert decided["config"]["transformer"]["epochs"] == 2
     assert decided["config"]["floors"]["accuracy"] == 0.25
-    assert (decided["enable_cache"], len(decided["nodes"])) == (False, 16)
+    assert (decided["enable_cache"], len(decided["nodes"])) == (False, 17)
     wrong = invoke(node_module.command, "Trainr", *common)
     assert str(wrong.exception) == "the graph has no node 'Trainr': did you mean 'Trainer'?"
     done = invoke(node_module.command, "ImportSchema", *common)
