@@ -11,7 +11,7 @@ from ml_metadata.proto.metadata_store_pb2 import Execution
 
 from components.errors import BadInputError
 from pipeline.abandoned import REASON, find_abandoned
-from pipeline.cli import doctor
+from pipeline.cli.main import cli
 from pipeline.doctor import Check
 from pipeline.metadata import MetadataPlace
 from pipeline.workspace import Workspace, exclusive, open_workspace
@@ -91,7 +91,7 @@ def test_without_a_workspace_or_a_store_nothing_is_made(tmp_path: Path) -> None:
 
 
 def call(world: World, *arguments: str) -> Any:
-    return CliRunner().invoke(doctor.command, ["--workspace", str(world.workspace.root), *arguments])
+    return CliRunner().invoke(cli, ["doctor", "--workspace", str(world.workspace.root), *arguments])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pipeline import beam
 from pipeline.beam import BeamConfig, beam_args, check_local
 from pipeline.cli import options
 from pipeline.cli.compile import begin_arguments, configure_target
-from pipeline.cli.run import command as run_command
+from pipeline.cli.main import cli
 from pipeline.config import Config, override
 from pipeline.presets import make_config
 from pipeline.retrain.work import work_digest
@@ -161,7 +161,7 @@ def test_a_run_from_here_cannot_be_dataflows() -> None:
     ],
 )
 def test_run_says_so_before_it_makes_a_workspace(tmp_path: Any, arguments: list[str], sentence: str) -> None:
-    done = CliRunner().invoke(run_command, ["--workspace", str(tmp_path / "w"), *arguments])
+    done = CliRunner().invoke(cli, ["run", "--workspace", str(tmp_path / "w"), *arguments])
     assert isinstance(done.exception, BadInputError)
     assert sentence in str(done.exception)
     assert not (tmp_path / "w").exists()

@@ -88,9 +88,12 @@ def test_a_call_leaves_nothing_behind(session: GraphSession) -> None:
     def resident() -> int:
         return psutil.Process().memory_info().rss
 
-    for _ in range(3000):
-        session.run("serving_default", texts)
-    before = resident()
-    for _ in range(10_000):
-        session.run("serving_default", texts)
-    assert (resident() - before) / 10_000 < 100
+    def growth() -> float:
+        before = resident()
+        for _ in range(10_000):
+            session.run("serving_default", texts)
+        return (resident() - before) / 10_000
+
+    growth()
+    # What else the process does may grow meanwhile; a leak grows every time.
+    assert min(growth() for _ in range(5)) < 100
