@@ -1,11 +1,11 @@
-"""What a gradient step costs: examples a second, GFLOP/s, and their share of this machine's matrix-multiply peak.
+"""A gradient step of the from-scratch transformer: examples a second, GFLOP/s, their share of the machine's peak.
 
-    .venv/bin/python benchmarks/step_speed.py [--model bert] [--set KEY=VALUE]... [--rounds 5]
+    .venv/bin/python benchmarks/step_speed.py [--preset NAME] [--set KEY=VALUE]... [--rounds 5]
 
 Random token ids in the lengths of AG News, batches of one length, the training code of a run. Operations are counted by
-TensorFlow's profiler in the traced step, forward and backward; the peak is the best of several products of square
-matrices in the precision that the family trains in. What is missing to the peak goes into small products, lookups in
-tables, their sparse updates, and the time between operations, which the table shows apart.
+TensorFlow's profiler in the traced step, forward and backward, where it knows the shapes: einsums whose gradients have
+none are missing, up to half. The peak is the best of several products of square matrices. What is missing to the peak
+goes into small products, lookups in tables, their sparse updates, and the time between operations.
 """
 
 import os
@@ -24,30 +24,16 @@ from statistics import median
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from experiment import prepare
 
-from components.vocabulary import read_vocabulary
-from pipeline.config import Config, override
+from pipeline.config import override
 from pipeline.presets import make_config
-from trainers.bert import model as bert
 from trainers.fit import make_optimizer, make_train_step
 from trainers.input import Rows
-from trainers.transformer import model as transformer
+from trainers.transformer.model import TABLES, build
 
 WORDS = (25, 32, 36, 39, 42, 46, 51, 68)
-"""Eight lengths of AG News in words; in word pieces each is some tenth longer."""
+"""Eight lengths of AG News."""
 CLASSES, SIDE, PASSES = 4, 2048, 12
-
-
-def build(config: Config) -> tuple[tf_keras.Model, list[tf.Variable], tuple[str, ...], int]:
-    """Returns the model of a family, what learns, the names of its tables, and how many token ids it knows."""
-    if config.model == "transformer":
-        model = transformer.build(config.transformer, config.text.vocab_size, config.text.max_tokens, CLASSES)
-        return model, list(model.trainable_variables), transformer.TABLES, config.text.vocab_size
-    prepared = prepare(config)
-    vocab_size = len(read_vocabulary(prepared["vocabulary"]))
-    model = bert.build(config.bert, prepared["training"], vocab_size, CLASSES).whole
-    return model, bert.trained_variables(config.bert, model), bert.TABLES, vocab_size
 
 
 def make_batches(size: int, vocab_size: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
@@ -76,9 +62,9 @@ def count_operations(step: Callable, batches: list[tuple[tf.Tensor, tf.Tensor]])
     return total / sum(len(labels) for _, labels in batches)
 
 
-def measure_peak(precision: tf.DType) -> float:
+def measure_peak() -> float:
     """Returns the best rate of a product of square matrices, GFLOP/s."""
-    matrix = tf.cast(tf.random.stateless_uniform((SIDE, SIDE), (1, 2)), precision)
+    matrix = tf.random.stateless_uniform((SIDE, SIDE), (1, 2))
     product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)
     best = 0.0
     for _ in range(PASSES):
@@ -91,22 +77,20 @@ def measure_peak(precision: tf.DType) -> float:
 def main() -> None:
     """Measures and prints one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="transformer", choices=["transformer", "bert"])
     parser.add_argument("--preset", default="ag-news")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    assignments = dict(item.split("=", 1) for item in arguments.settings) | {"model": arguments.model}
-    config = override(make_config(arguments.preset), assignments)
-    fit = config.transformer if config.model == "transformer" else config.bert
+    config = override(make_config(arguments.preset), dict(item.split("=", 1) for item in arguments.settings))
+    settings, vocab_size = config.transformer, config.text.vocab_size
     tf_keras.utils.set_random_seed(1)
-    model, variables, tables, vocab_size = build(config)
-    optimizer = make_optimizer(fit, 1_000_000, tables)
+    model = build(settings, vocab_size, config.text.max_tokens, CLASSES)
+    variables = list(model.trainable_variables)
+    optimizer = make_optimizer(settings, 1_000_000, TABLES)
     optimizer.build(variables)
-    step = make_train_step(model, optimizer, variables, Rows.spec, fit.label_smoothing)
-    batches = make_batches(fit.batch_size, vocab_size)
+    step = make_train_step(model, optimizer, variables, Rows.spec, settings.label_smoothing)
+    batches = make_batches(settings.batch_size, vocab_size)
     operations = count_operations(step, batches)
-    half = config.model == "bert" and config.bert.precision == "bfloat16"
     rates, peaks = [], []
     for number in range(arguments.rounds + 1):
         started = time.perf_counter()
@@ -114,19 +98,19 @@ def main() -> None:
             tf.nest.map_structure(lambda it: it.numpy(), step(ids, labels))
         seconds = time.perf_counter() - started
         if number:  # The first round traces.
-            rates.append(len(batches) * fit.batch_size / seconds)
-            peaks.append(measure_peak(tf.bfloat16 if half else tf.float32))
+            rates.append(len(batches) * settings.batch_size / seconds)
+            peaks.append(measure_peak())
     rate, peak = median(rates), max(peaks)
     achieved = rate * operations / 1e9
     print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, {os.cpu_count()} cores")
     print("| what | measured |\n|---|---|")
-    print(f"| examples/s, batches of {fit.batch_size} | {rate:,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) |")
+    print(f"| examples/s, batches of {settings.batch_size} | {rate:,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) |")
     print(f"| MFLOP per example, forward and backward | {operations / 1e6:,.1f} |")
     print(f"| achieved | {achieved:,.1f} GFLOP/s |")
-    print(f"| peak, {SIDE} by {SIDE}, {'bfloat16' if half else 'float32'} | {peak:,.0f} GFLOP/s |")
+    print(f"| peak, {SIDE} by {SIDE}, float32 | {peak:,.0f} GFLOP/s |")
     print(f"| share of the peak | {achieved / peak:.1%} |")
-    print(f"| milliseconds per step, of which the products would take at the peak | {1e3 * fit.batch_size / rate:.1f}, "
-          f"{1e3 * fit.batch_size * operations / 1e9 / peak:.1f} |")  # fmt: skip
+    taken, needed = 1e3 * settings.batch_size / rate, 1e3 * settings.batch_size * operations / 1e9 / peak
+    print(f"| milliseconds per step, and what its operations would take at the peak | {taken:.1f}, {needed:.1f} |")
 
 
 if __name__ == "__main__":
