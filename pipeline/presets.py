@@ -29,7 +29,7 @@ def sample() -> Config:
 def ag_news() -> Config:
     """All rows of AG News: ``newsdesk run --preset ag-news --data DIR``.
 
-    On 93,416 rows and two cores about 100 s, test accuracy 0.92; the README has the table.
+    On 93,416 rows and two cores about two minutes, test accuracy 0.927; the README has the table.
     """
     return Config(
         preset="ag-news",
