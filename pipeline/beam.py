@@ -1,12 +1,12 @@
 """On which engine the nodes' data work is done: the profiles, and what Beam is told for each."""
 
-import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from components.errors import BadInputError
+from pipeline.json_setting import parse_table
 
 Profile = Literal["in-memory", "flink", "spark", "dataflow"]
 PROFILES = ("in-memory", "flink", "spark", "dataflow")
@@ -40,15 +40,6 @@ _DECIDED = {
 }
 
 
-def _parsed(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"must be a JSON object ({error})") from error
-
-
 class BeamConfig(BaseModel):
     """The engine, and where its parts are found. It changes where rows are computed, not what is computed."""
 
@@ -66,7 +57,7 @@ class BeamConfig(BaseModel):
     region: str | None = Field(None, pattern=r"^[^\s]+$", description="of Dataflow")
     temp: str | None = Field(None, pattern=_GCS, description="gs://BUCKET/PATH for Dataflow's temporary files")
     staging: str | None = Field(None, pattern=_GCS, description="for what Dataflow stages; None for beam.temp")
-    options: Annotated[dict[str, str], BeforeValidator(_parsed)] = Field(
+    options: Annotated[dict[str, str], BeforeValidator(parse_table)] = Field(
         default={}, description="further options of Beam's, by name without dashes"
     )
 

@@ -1,11 +1,11 @@
 """What an orchestrator is told about the run's containers: image, resources, retries, environment, places."""
 
-import json
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.json_setting import parse_table
 from pipeline.stores import PASSWORD, find_server, holds_password
 
 DEFAULT = "default"
@@ -14,16 +14,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+")
 _SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|CREDENTIAL|API_?KEY", re.IGNORECASE)
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
-
-
-def _parsed(value: Any) -> Any:
-    """A table may be given as JSON text, as on the command line."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise ValueError(f"must be a JSON object ({error})") from error
 
 
 class Resources(BaseModel):
@@ -47,14 +37,18 @@ class OrchestratorConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     image: str | None = Field(None, description="NAME@sha256:DIGEST; one for every node")
-    resources: Annotated[dict[str, Resources], BeforeValidator(_parsed)] = Field(
+    resources: Annotated[dict[str, Resources], BeforeValidator(parse_table)] = Field(
         default={DEFAULT: Resources(), "Trainer": Resources(cpu=4, memory_gib=16)},
         description="by node; default for the others",
     )
     retries: int = Field(2, ge=0, le=10, description="of a step that failed")
     backoff_seconds: int = Field(30, ge=0, le=3600, description="before the first retry; doubled each time")
-    environment: Annotated[dict[str, str], BeforeValidator(_parsed)] = Field(default={}, description="of every step")
-    secrets: Annotated[dict[str, str], BeforeValidator(_parsed)] = Field(default={}, description="variable to NAME/KEY")
+    environment: Annotated[dict[str, str], BeforeValidator(parse_table)] = Field(
+        default={}, description="of every step"
+    )
+    secrets: Annotated[dict[str, str], BeforeValidator(parse_table)] = Field(
+        default={}, description="variable to NAME/KEY"
+    )
     workspace: str = Field("/data/workspace", description="of all steps; on Vertex below /gcs/BUCKET")
     cache: str = Field("/data/cache", description="where steps find downloads")
     data: str = Field("/data/feed", description="default of the parameter data")

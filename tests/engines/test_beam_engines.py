@@ -17,27 +17,12 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from job_server import job_server
 from tensorflow_metadata.proto.v0 import statistics_pb2
+from tiny_settings import TINY, to_options
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1800)]
 
 SPLITS = ("train", "eval", "test")
-# A model this small learns the tiny world in seconds.
-TINY = {
-    "text.vocab_size": "60",
-    "text.max_tokens": "24",
-    "text.min_count": "1",
-    "data.eval_fraction": "0.1",
-    "data.malformed_budget": "0.1",
-    "transformer.width": "8",
-    "transformer.heads": "2",
-    "transformer.head_width": "4",
-    "transformer.feed_forward": "8",
-    "transformer.wide_buckets": "50",
-    "transformer.epochs": "3",
-    "transformer.batch_size": "16",
-    "transformer.learning_rate": "0.02",
-    "model_gate.margin": "0.2",
-}
+SETTINGS = TINY | {"text.vocab_size": "60", "data.eval_fraction": "0.1", "data.malformed_budget": "0.1"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ def newsdesk(*arguments: str | Path) -> dict[str, Any]:
 
 
 def run(world: Path, name: str, options: list[str]) -> Run:
-    settings = [part for item in TINY.items() for part in ("--set", "=".join(item))]
+    settings = to_options(SETTINGS)
     workspace = world / name
     result = newsdesk("run", "--data", world / "data", "--workspace", workspace, *settings, *options)
     return Run(result, workspace, options)
