@@ -34,6 +34,9 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     else:
         vocabulary = tft.vocabulary(
             tokens,
+            # Every token counts one. Said so, they are added up per batch, inside the graph; unsaid, every single
+            # token of the corpus goes through Beam.
+            weights=tf.ones_like(tokens.values, tf.float32),
             top_k=custom_config["vocab_size"] - features.RESERVED_IDS,
             frequency_threshold=custom_config["min_count"] if custom_config["min_count"] > 1 else None,
             vocab_filename=VOCABULARY,

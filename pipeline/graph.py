@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from tensorflow_data_validation import StatsOptions
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.statistics_gen.component import StatisticsGen
@@ -85,8 +86,11 @@ def create_pipeline(
         text=load_schema(len(source.classes)), code_digest=source_digest("components.schema")
     ).with_id("ImportSchema")
     schema = schema_import.outputs["schema"]
-    # What it looks like; the schema says which numbers are categories.
-    statistics_gen = StatisticsGen(examples=examples, schema=schema)
+    # What it looks like; the schema says which numbers are categories. Sketches count the values of labels exactly, and
+    # estimate those of texts, where hardly one is there twice and nobody asks how often: DataGate finds duplicates.
+    statistics_gen = StatisticsGen(
+        examples=examples, schema=schema, stats_options=StatsOptions(use_sketch_based_topk_uniques=True)
+    )
     # The difference between the two.
     validator = ExampleValidator(statistics=statistics_gen.outputs["statistics"], schema=schema)
     # The model that serves, what it answered and what its data looked like; or that there is none.
@@ -122,6 +126,8 @@ def create_pipeline(
         preprocessing_fn=family.preprocessing_fn,
         splits_config=transform_pb2.SplitsConfig(analyze=[features.TRAIN], transform=[features.TRAIN, features.EVAL]),
         disable_statistics=True,
+        # Nothing reads partial counts of earlier runs; whole runs are cached by the launcher.
+        disable_analyzer_cache=True,
         custom_config=family.transform_config(config, prepared)
         | {"code_digest": source_digest(family.module(family.preprocessing_fn))},
     )
