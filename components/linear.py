@@ -6,6 +6,7 @@ pairs, which is what makes a fit on all of AG News a matter of seconds.
 
 from collections.abc import Sequence
 
+import joblib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ from scipy import sparse
 from sklearn.base import ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
@@ -67,8 +69,11 @@ def fit_linear(texts: Sequence[str], labels: np.ndarray) -> LinearClassifier:
     chosen, numbers = kept[places], np.cumsum(kept) - 1
     matrix = _matrix(rows[chosen], numbers[places[chosen]], (len(texts), int(kept.sum())))
     nothing = matrix.shape[1] == 0 or len(np.unique(labels)) == 1
-    svm = make_pipeline(TfidfTransformer(sublinear_tf=True), LinearSVC(C=_C, tol=_TOLERANCE, dual=True, random_state=1))
-    classifier = (DummyClassifier() if nothing else svm).fit(matrix, labels)
+    one = LinearSVC(C=_C, tol=_TOLERANCE, dual=True, random_state=1)
+    svm = make_pipeline(TfidfTransformer(sublinear_tf=True), OneVsRestClassifier(one))
+    # A fit gives up the interpreter's lock, so that threads share the cores, and the matrix.
+    with joblib.parallel_config("threading", n_jobs=-1):
+        classifier = (DummyClassifier() if nothing else svm).fit(matrix, labels)
     return LinearClassifier(words.dictionary, found.dictionary.filter(pa.array(kept)), classifier)
 
 

@@ -86,7 +86,7 @@ def configured(**settings: Any) -> Config:
     ids=["in-memory", "flink", "loopback", "spark", "dataflow"],
 )
 def test_a_profile_gives_beams_options(settings: dict[str, Any], expected: list[str]) -> None:
-    assert beam_args(configured(**settings).beam, IMAGE) == expected
+    assert beam_args(configured(**settings).beam, IMAGE) == ["--pickle_library=cloudpickle", *expected]
 
 
 @pytest.mark.parametrize("settings", [{}, FLINK, {**FLINK, "profile": "spark"}, DATAFLOW], ids=lambda item: str(item))
