@@ -62,9 +62,9 @@ def count_operations(step: Callable, batches: list[tuple[tf.Tensor, tf.Tensor]])
     return total / sum(len(labels) for _, labels in batches)
 
 
-def measure_peak() -> float:
+def measure_peak(dtype: tf.DType = tf.float32) -> float:
     """Returns the best rate of a product of square matrices, GFLOP/s."""
-    matrix = tf.random.stateless_uniform((SIDE, SIDE), (1, 2))
+    matrix = tf.cast(tf.random.stateless_uniform((SIDE, SIDE), (1, 2)), dtype)
     product = tf.function(lambda: tf.matmul(matrix, matrix), autograph=False)
     best = 0.0
     for _ in range(PASSES):
