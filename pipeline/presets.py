@@ -18,7 +18,7 @@ def sample() -> Config:
     return Config(
         preset="sample",
         text=TextConfig(vocab_size=6_000),
-        transformer=TransformerConfig(epochs=12, batch_size=16, wide_buckets=20_000),
+        transformer=TransformerConfig(epochs=12, batch_size=16, learning_rate=2e-3, wide_buckets=20_000),
         bert=BertConfig(epochs=3),
         floors=Floors(accuracy=0.7, macro_f1=0.7, worst_class_f1=0.6, calibration_error=0.25),
         # 200 test rows cannot tell less than some five points.

@@ -9,8 +9,8 @@ class FitConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=1, description="passes over the train split")
-    batch_size: int = Field(128, ge=1, description="rows per gradient step")
-    learning_rate: float = Field(2e-3, gt=0, description="peak rate, reached at the end of warm-up")
+    batch_size: int = Field(256, ge=1, description="rows per gradient step")
+    learning_rate: float = Field(4e-3, gt=0, description="peak rate, reached at the end of warm-up")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the rate rises")
     weight_decay: float = Field(0.01, ge=0, description="decoupled decay of kernels; never of biases, norms, tables")
     clip_norm: float = Field(
