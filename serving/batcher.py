@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from serving.deadline import too_late
 from serving.errors import Code, RequestError
 from serving.jobs import Done, Job, run
 
@@ -165,8 +166,7 @@ class Batcher:
         """Refuses what has waited too long. All requests have the same time, so the first in are the first out."""
         now, jobs = time.monotonic(), self._unanswered
         while jobs and (jobs[0].done is None or jobs[0].deadline <= now):
-            message = f"no answer within {self._timeout:g} seconds: the server is overloaded"
-            jobs.popleft().finish(None, RequestError(Code.DEADLINE_EXCEEDED, message))
+            jobs.popleft().finish(None, too_late(self._timeout))
         self._look = self._loop.call_later(_LOOK_SECONDS, self._expire) if jobs and self._loop else None
 
     def _work(self) -> None:

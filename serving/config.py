@@ -46,7 +46,7 @@ class ServerConfig(BaseModel):
     instances: int = Field(256, ge=1, description="texts in one request")
     text_characters: int = Field(10_000, ge=1, description="in one text")
     json_depth: int = Field(32, ge=4, le=500, description="nesting of a body")
-    # Together with the whole text they are about one chunk of the model's.
+    # Together with the whole text they fill four passes through the model.
     explain_words: int = Field(
         60, ge=0, le=500, description="of a text that the page weighs, each a row more for the model; 0 for none"
     )

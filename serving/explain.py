@@ -6,6 +6,7 @@ Occlusion, as in Li, Monroe and Jurafsky, "Understanding Neural Networks through
 import math
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from serving.models import Model
 
 _CHUNK = re.compile(r"\S+")
+# Rows of one call of the model, which nothing stops: large enough to be no slower, small enough to be over soon.
+_PASS_ROWS = 16
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -34,14 +37,17 @@ class Word:
     weight: float
 
 
-def explain(model: Model, text: str, label_id: int, most_words: int) -> list[Word]:
-    """Weighs the words of a text, in one batch.
+def explain(
+    model: Model, text: str, label_id: int, most_words: int, check: Callable[[], None] = lambda: None
+) -> list[Word]:
+    """Weighs the words of a text, in passes of a few.
 
     Args:
         model: A loaded model.
         text: What was classified.
         label_id: The class to explain, which is usually the answered one.
-        most_words: How many are weighed, from the beginning; the batch has one row more.
+        most_words: How many are weighed, from the beginning; the model is asked for one row more.
+        check: Called before each pass; what it raises ends the explanation.
 
     Returns:
         The first ``most_words`` words in the order of the text.
@@ -53,8 +59,12 @@ def explain(model: Model, text: str, label_id: int, most_words: int) -> list[Wor
     if not spans:
         return []
     texts = [text, *(text[:start] + text[end:] for start, end in spans)]
-    probabilities = model.answer([shown.encode() for shown in texts]).probabilities
-    whole, *without = (log_odds(row, label_id) for row in probabilities)
+    odds: list[float] = []
+    for first in range(0, len(texts), _PASS_ROWS):
+        check()
+        answers = model.answer([shown.encode() for shown in texts[first : first + _PASS_ROWS]])
+        odds += [log_odds(row, label_id) for row in answers.probabilities]
+    whole, *without = odds
     return [Word(text[start:end], start, end, whole - left) for (start, end), left in zip(spans, without, strict=True)]
 
 

@@ -3,6 +3,7 @@
 ``GET /explain`` says what can be asked, ``POST /explain`` classifies one text and weighs its words.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -10,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import anyio
 import orjson
 from anyio.to_thread import run_sync
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from components import features
 from components.errors import BadInputError
+from serving.deadline import Deadline
 from serving.errors import Code, RequestError
 from serving.explain import explain, find_words
 from serving.figures import read_figures
@@ -48,13 +49,14 @@ class _Question(BaseModel):
     label: str | None = None
 
 
-def page_routes(repository: "Repository", most_words: int, text_characters: int) -> list[Route]:
+def page_routes(repository: "Repository", most_words: int, text_characters: int, seconds: float) -> list[Route]:
     """Returns the routes of the page: its files, which hold no secret, and ``/explain``, which a token may guard.
 
     Args:
         repository: What is loaded.
         most_words: How many words of a text are weighed; with 0 it gets its class and probabilities only.
         text_characters: Length of a text above which it is refused.
+        seconds: Until an explanation that is not there is refused, be it waiting or running.
     """
     desk = _Desk(repository, most_words, text_characters)
     turns = _Turns()
@@ -65,7 +67,8 @@ def page_routes(repository: "Repository", most_words: int, text_characters: int)
 
     async def answer(request: Request) -> Response:
         question = _parse(await read_body(request.receive, most_bytes), text_characters)
-        return _json(await turns.take(partial(desk.answer, question)))
+        deadline = Deadline(seconds)
+        return _json(await turns.take(partial(desk.answer, question, deadline), deadline))
 
     return [
         *file_routes(),
@@ -75,21 +78,47 @@ def page_routes(repository: "Repository", most_words: int, text_characters: int)
 
 
 class _Turns:
-    """Lets one explanation run at a time, in a thread, and a few wait."""
+    """Lets one explanation run at a time, in a thread, and a few wait.
+
+    A thread cannot be ended. One that nobody waits for any more keeps its turn until it ends by itself, which it does
+    after the pass that it is at: so a model that hangs holds one thread and not one for each who asks.
+    """
 
     def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(_AT_A_TIME)
+        self._turns = asyncio.Semaphore(_AT_A_TIME)
         self._asking = 0
 
-    async def take(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    async def take(self, work: Callable[[], dict[str, Any]], deadline: Deadline) -> dict[str, Any]:
         if self._asking >= _AT_A_TIME + _MOST_WAITING:
             message = f"{self._asking} texts are being explained already: try again later"
             raise RequestError(Code.RESOURCE_EXHAUSTED, message, retry_after=_RETRY_SECONDS)
         self._asking += 1
         try:
-            return await run_sync(work, limiter=self._limiter)
-        finally:
+            running = await self._begin(work, deadline)
+        except BaseException:
             self._asking -= 1
+            raise
+        done, _ = await asyncio.wait([running], timeout=deadline.left)
+        if not done:
+            raise deadline.error
+        return running.result()
+
+    async def _begin(self, work: Callable[[], dict[str, Any]], deadline: Deadline) -> "asyncio.Task[dict[str, Any]]":
+        try:
+            async with asyncio.timeout(deadline.left):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise deadline.error from error
+        running = asyncio.create_task(run_sync(work))
+        running.add_done_callback(self._end)
+        return running
+
+    def _end(self, running: "asyncio.Task[dict[str, Any]]") -> None:
+        self._asking -= 1
+        self._turns.release()
+        if not running.cancelled():
+            # Taken note of where nobody waits: asyncio complains of errors that nobody has seen.
+            running.exception()
 
 
 class _Desk:
@@ -110,14 +139,14 @@ class _Desk:
             "text_characters": self._text_characters,
         }
 
-    def answer(self, question: _Question) -> dict[str, Any]:
+    def answer(self, question: _Question, deadline: Deadline) -> dict[str, Any]:
         asked = self._repository.use(question.model, version=question.version, label=question.label)
         with asked as version:
             answers = version.loaded.answer([question.text.encode()])
             label_id = int(answers.label_ids[0])
             row = answers.probabilities[0].tolist()
             most = self._most_words
-            words = explain(version.loaded, question.text, label_id, most) if most else None
+            words = explain(version.loaded, question.text, label_id, most, deadline.check) if most else None
             return {
                 **self._describe(version),
                 features.OUTPUT_LABEL: answers.labels[0],

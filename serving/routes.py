@@ -55,7 +55,7 @@ def make_routes(app: "App") -> list[BaseRoute]:
         Route("/openapi.json", openapi),
         Route("/docs", docs),
         *_kserve_routes(app),
-        *page_routes(app.repository, app.config.explain_words, app.config.text_characters),
+        *page_routes(app.repository, app.config.explain_words, app.config.text_characters, app.config.request_seconds),
     ]
 
 

@@ -10,6 +10,7 @@ from page_world import CARD, EVIDENCE, WORD_LIMIT, WordModel
 
 from components.errors import BadInputError
 from components.report.model_card import CARD_FILE, render_model_card
+from serving.errors import Code, RequestError
 from serving.explain import explain, find_words, log_odds
 from serving.figures import read_figures
 
@@ -69,7 +70,7 @@ def test_another_class_is_explained_on_request(model: WordModel) -> None:
     assert found["striker"] < 0 < found["treaty"]
 
 
-def test_every_occurrence_is_left_out_by_itself_in_one_batch(model: WordModel) -> None:
+def test_every_occurrence_is_left_out_by_itself(model: WordModel) -> None:
     text = "goal, goal"
     found = explain(model, text, SPORTS, WORD_LIMIT)
     assert [(word.start, word.end) for word in found] == [(0, 4), (6, 10)]
@@ -86,7 +87,26 @@ def test_positions_count_code_points(model: WordModel) -> None:
 def test_a_long_text_is_bounded(model: WordModel) -> None:
     text = " ".join(["word"] * (WORD_LIMIT + 5))
     assert len(explain(model, text, SPORTS, WORD_LIMIT)) == WORD_LIMIT
-    assert [len(batch) for batch in model.asked] == [WORD_LIMIT + 1]
+    assert sum(len(batch) for batch in model.asked) == WORD_LIMIT + 1
+
+
+def test_a_word_weighs_the_same_whichever_pass_it_is_in(model: WordModel) -> None:
+    found = explain(model, "goal " + "word " * 38 + "goal", SPORTS, WORD_LIMIT)
+    assert [len(batch) for batch in model.asked] == [16, 16, 9]
+    assert [word.start for word in found] == list(range(0, 200, 5))
+    assert found[0].weight == pytest.approx(found[-1].weight)
+    assert found[0].weight > 1
+    assert [word.weight for word in found[1:-1]] == [pytest.approx(0, abs=1e-6)] * 38
+
+
+def test_what_nobody_waits_for_ends_before_the_next_pass(model: WordModel) -> None:
+    def check() -> None:
+        if len(model.asked) == 2:
+            raise RequestError(Code.DEADLINE_EXCEEDED, "late")
+
+    with pytest.raises(RequestError, match="late"):
+        explain(model, "goal " * 40, SPORTS, WORD_LIMIT, check)
+    assert len(model.asked) == 2
 
 
 def test_a_text_without_words_asks_nothing(model: WordModel) -> None:

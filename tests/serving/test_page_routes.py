@@ -1,18 +1,22 @@
 """What the page is told, and what it is refused."""
 
+import json
 import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from page_world import WORD_LIMIT, MemoryRepository, WordModel, make_app, make_version
+from running_server import wait_until
 from starlette.testclient import TestClient
 
 from serving.app import make_app as app_of_the_server
 from serving.config import make_config
+from serving.docs_page import read_openapi
 from serving.errors import Code, RequestError
 
 PAGE = Path(__file__).parents[2] / "serving" / "page"
@@ -265,3 +269,71 @@ def test_one_explanation_at_a_time_a_few_wait_and_the_rest_is_refused(
     assert [reply.status_code for reply in replies[7:]] == [200] * 5
     assert max(most) == 1
     assert ask(client).status_code == 200
+
+
+def test_an_explanation_that_takes_too_long_is_refused_and_stops(repository: MemoryRepository) -> None:
+    model: WordModel = repository.versions()[0].loaded
+    leave, inside = threading.Event(), []
+
+    def hold() -> None:
+        inside.append(1)
+        assert leave.wait(30)
+
+    model.before = hold
+    with TestClient(make_app(repository, seconds=0.2)) as client:
+        begun = time.monotonic()
+        # More than may wait at a time: who was refused has left the line.
+        late = [ask(client, text="goal " * 40) for _ in range(8)]
+        assert time.monotonic() - begun < 5
+        assert {reply.status_code for reply in late} == {504}
+        assert late[0].json() == {"error": "no answer within 0.2 seconds: the server is overloaded"}
+        assert "504" in json.loads(read_openapi())["paths"]["/explain"]["post"]["responses"]
+        # A model that hangs holds one thread, and its version, however many ask.
+        assert (len(inside), repository.in_use) == (1, 1)
+        leave.set()
+        wait_until(lambda: repository.in_use == 0)
+        assert [len(batch) for batch in model.asked] == [1]
+        assert ask(client).status_code == 200
+
+
+def test_an_explanation_ends_between_its_passes(repository: MemoryRepository) -> None:
+    model: WordModel = repository.versions()[0].loaded
+    model.before = lambda: time.sleep(0.2)
+    with TestClient(make_app(repository, seconds=0.5)) as client:
+        assert ask(client, text="goal " * 60).status_code == 504
+        wait_until(lambda: repository.in_use == 0)
+        time.sleep(0.3)
+    # Of the text itself, and of four passes one or two.
+    assert 2 <= len(model.asked) <= 3
+
+
+def test_the_server_waits_for_an_explanation_as_long_as_for_an_answer(repository: MemoryRepository) -> None:
+    leave = threading.Event()
+    repository.versions()[0].loaded.before = lambda: leave.wait(30)
+    app = app_of_the_server(repository, make_config({"model_dir": "nowhere", "request_seconds": "0.3"}))  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        reply = ask(client)
+        leave.set()
+    assert (reply.status_code, reply.json()["error"]) == (
+        504,
+        "no answer within 0.3 seconds: the server is overloaded",
+    )
+
+
+def test_whoever_waits_is_answered_when_a_late_one_has_ended(repository: MemoryRepository) -> None:
+    model: WordModel = repository.versions()[0].loaded
+    begun, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert leave.wait(30)
+
+    model.before = hold
+    with TestClient(make_app(repository, seconds=1.0)) as client, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, client)
+        assert begun.wait(10)
+        time.sleep(0.5)
+        second = pool.submit(ask, client)
+        assert first.result(10).status_code == 504
+        leave.set()
+        assert second.result(10).status_code == 200

@@ -147,7 +147,7 @@ class TokenDoor:
 
 def make_app(repository: MemoryRepository, **settings: Any) -> Starlette:
     """Returns an application of nothing but the page."""
-    settings = {"most_words": WORD_LIMIT, "text_characters": 10_000} | settings
+    settings = {"most_words": WORD_LIMIT, "text_characters": 10_000, "seconds": 30.0} | settings
     return Starlette(routes=page_routes(repository, **settings))  # type: ignore[arg-type]
 
 
