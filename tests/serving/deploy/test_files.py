@@ -14,6 +14,7 @@ from google.protobuf import text_format
 from serving_settings import parse_batching, parse_monitoring
 
 from serving.errors import Code
+from serving.model_inputs import Limits
 
 # TensorFlow Serving's settings
 
@@ -187,6 +188,7 @@ def test_the_front_has_the_limits_of_newsdesk_serve() -> None:
         "TEXTS": str(LIMITS.instances),
         "CHARACTERS": str(LIMITS.text_characters),
         "DEPTH": str(LIMITS.json_depth),
+        "CONTAINERS": str(Limits(instances=LIMITS.instances).containers),
     }
 
 

@@ -14,6 +14,10 @@ import requests
 from deploy_tools import find_program, run
 from nginx_front import FakeServing, free_port, run_fake_serving, run_nginx, write_configuration
 
+from serving.errors import RequestError
+from serving.json_body import read_object
+from serving.model_inputs import Limits
+
 pytestmark = pytest.mark.deploy
 
 PREDICT = "/v1/models/ag_news:predict"
@@ -129,6 +133,11 @@ def test_health_is_of_the_front_and_readiness_of_the_champion(fake: FakeServing,
     assert requests.get(f"{url}/healthz", timeout=10).json() == {"status": "ok"}
 
 
+def flat(containers: int) -> bytes:
+    """Returns a body of so many arrays and objects, neither many beside each other in an array nor deep."""
+    return b'{"more": {%s}}' % b", ".join(b'"%d": []' % number for number in range(containers - 2))
+
+
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/ag_news/versions/1:predict", "/v1/elsewhere"])
 @pytest.mark.parametrize(
     ("body", "status", "words"),
@@ -141,6 +150,10 @@ def test_health_is_of_the_front_and_readiness_of_the_champion(fake: FakeServing,
         (b'{"instances": ' + b"[" * 500_000 + b"]" * 500_000 + b"}", 400, "More than 32 arrays"),
         (b"[" * 1_000_000, 400, "More than 32 arrays"),
         (b'{"a":' * 200_000, 400, "More than 32 arrays"),
+        (flat(1513), 400, "JSON Parse error: More than 1512 arrays and objects"),
+        (b'{"instances": ["a"], "more": [' + b",".join([b"[]"] * 349_000) + b"]}", 400, "More than 1512 arrays"),
+        # What stands twice counts twice, as it does for TensorFlow Serving's parser.
+        (flat(1513)[:-1] + b', "more": 1}', 400, "More than 1512 arrays"),
         (b'{"instances": [', 400, "JSON Parse error"),
         (b'{"instances": [NaN]}', 400, "JSON Parse error"),
         (b"", 400, "JSON Parse error"),
@@ -152,6 +165,25 @@ def test_a_body_above_a_limit_does_not_arrive(
     began = time.monotonic()
     is_error(requests.post(url + path, body, timeout=10), status, words)
     assert time.monotonic() - began < 1
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        flat(1513),
+        b'{"instances": ' + b"[" * 33 + b"]" * 33 + b"}",
+        b'{"instances": [' + b",".join([b'{"b64": "YQ=="}'] * 2000) + b"]}",
+        b'{"a": ["\\\\", "\\"", "\\\\\\""], "b": [' + b",".join([b"{}"] * 1510) + b"]}",
+        "".join(['{"é[": [', ",".join(['["é"]'] * 1600), "]}"]).encode(),
+    ],
+)
+def test_nesting_is_refused_in_the_words_of_newsdesk_serve(fake: FakeServing, url: str, body: bytes) -> None:
+    limits = Limits()
+    with pytest.raises(RequestError) as refused:
+        read_object(body, limits.body_bytes, limits.depth, limits.containers)
+    reply = requests.post(url + PREDICT, body, timeout=10)
+    assert (reply.status_code, reply.json()) == (refused.value.code.status, {"error": refused.value.message})
     assert fake.asked == []
 
 
@@ -170,6 +202,9 @@ def test_depth_does_not_hang_on_the_parsers_own_limit(tmp_path: Path) -> None:
         json.dumps({"signature_name": "serving_default", "inputs": {"text": ["a"]}}).encode(),
         json.dumps({"instances": [{"b64": "A" * 54_700}]}).encode(),
         b'{"instances": ' + b"[" * 30 + b"]" * 30 + b"}",
+        flat(1512),
+        json.dumps({"instances": ['"', "[{" * 2000]}).encode(),
+        json.dumps({"instances": ["[{" * 2000, 'é"[', "\\", '\\"[[', "]}"] * 20}, ensure_ascii=False).encode(),
     ],
 )
 def test_a_body_at_a_limit_arrives_as_it_is(fake: FakeServing, url: str, body: bytes) -> None:
