@@ -14,7 +14,7 @@ import numpy as np
 from serving.models import Model
 
 _CHUNK = re.compile(r"\S+")
-# Rows of one call of the model, which nothing stops: large enough to be no slower, small enough to be over soon.
+# Rows of one call of the model, which nothing stops: enough to be hardly slower than all at once, and over soon.
 _PASS_ROWS = 16
 _TINY = float(np.finfo(np.float32).tiny)
 
