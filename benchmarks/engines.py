@@ -70,8 +70,10 @@ def run_nodes(data: Path, workspace: Path, settings: list[str]) -> Iterator[dict
     from components.tracking import choose_store
     from pipeline.cli.run import configure
     from pipeline.graph import RegistryState, create_pipeline
+    from pipeline.metadata import MetadataPlace
     from pipeline.runners.ir import compile_graph
     from pipeline.runners.launch import NodeLauncher
+    from pipeline.stores import SQLITE
     from pipeline.workspace import open_workspace
 
     config = configure("ag-news", None, tuple(settings))
@@ -80,7 +82,8 @@ def run_nodes(data: Path, workspace: Path, settings: list[str]) -> Iterator[dict
     store = choose_store({}, place.mlflow_store, place.mlflow_artifacts)
     registry = RegistryState(store.uri, Registry(store, config.name).snapshot())
     pipeline = create_pipeline(config, source, place, {}, registry, enable_cache=False)
-    launcher = NodeLauncher(compile_graph(pipeline, "benchmark"), pipeline.metadata_connection_config, "benchmark")
+    metadata = MetadataPlace(f"{SQLITE}{place.metadata}")
+    launcher = NodeLauncher(compile_graph(pipeline, "benchmark"), metadata, "benchmark")
     for name in launcher.node_ids:
         started = time.time()
         _, error = launcher.run(name)

@@ -18,11 +18,15 @@ from typing import Any
 
 ABSENT = frozenset(
     {
+        "IPython",
         "apache_beam",
         "components",
+        "matplotlib",
         "mlflow",
+        "pandas",
         "pipeline",
         "serving",
+        "sklearn",
         "tensorflow_data_validation",
         "tensorflow_hub",
         "tensorflow_model_analysis",
