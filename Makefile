@@ -88,7 +88,7 @@ bench: $(READY) ## every benchmark's table: make bench DATA=DIR with AG News' tr
 	$(VENV)/bin/python benchmarks/step_speed.py
 	$(VENV)/bin/python benchmarks/engines.py --rows 100000 --rows 1000000 --engine in-memory
 	$(VENV)/bin/newsdesk run --preset ag-news --data "$(DATA)" --workspace workspace/bench
-	$(VENV)/bin/python benchmarks/serving.py --workspace workspace/bench
+	$(VENV)/bin/python benchmarks/serving_speed.py --workspace workspace/bench
 	$(VENV)/bin/python benchmarks/batch.py --input "$(DATA)/test.csv" --model-dir workspace/bench/serving/ag_news
 	$(VENV)/bin/python benchmarks/bert_speed.py
 	$(VENV)/bin/python benchmarks/experiment.py --data "$(DATA)" --model bert

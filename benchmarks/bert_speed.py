@@ -23,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -111,7 +112,7 @@ def make_passes(name: str, encoder: str) -> tuple[Callable[[], float], Callable[
     variables = trained_variables(config.bert, model)
     optimizer = make_optimizer(config.bert, 1_000_000, TABLES)
     optimizer.build(variables)
-    step = make_train_step(model, optimizer, variables, Rows.spec, config.bert.label_smoothing)
+    step: Any = make_train_step(model, optimizer, variables, Rows.spec, config.bert.label_smoothing)
     infer = tf.function(lambda ids: model(ids, training=False), autograph=False, input_signature=[Rows.spec])
     if name.endswith("XLA"):
         step = tf.function(step.python_function, autograph=False, jit_compile=True)

@@ -46,7 +46,7 @@ def read_texts(source: Source, eval_fraction: float) -> Texts:
     """Returns text and class id of every row, per split."""
     splits: Texts = {split: [] for split in features.SPLITS}
     for name, split in ((source.train, None), (source.test, features.TEST)):
-        with open_lines(str(source.directory / name)) as lines:
+        with open_lines(str(Path(source.directory) / name)) as lines:
             for record in read_records(lines):
                 if isinstance(record, Row):
                     where = split or eval_or_train(record.text, eval_fraction)
@@ -109,8 +109,8 @@ def train(config: Config, rows: dict[str, Rows], classes: int, prepared: Prepare
     vocab_size = len(read_vocabulary(prepared["vocabulary"]))
     built = bert.build(settings, prepared["training"], vocab_size, classes)
     if settings.train == "frozen":
-        vectors = [bert.encode(built.encoder, split, "rows") for split in (held_in, held_out)]
-        history = fit(built.head, settings.head_fit(), *vectors, bert.TABLES)
+        train, held = (bert.encode(built.encoder, split, "rows") for split in (held_in, held_out))
+        history = fit(built.head, settings.head_fit(), train, held, bert.TABLES)
     else:
         learning = bert.trained_variables(settings, built.whole)
         history = fit(built.whole, settings, held_in, held_out, bert.TABLES, learning)

@@ -1,4 +1,4 @@
-"""The servers that ``benchmarks/serving.py`` compares, each a process of its own, and the bare loop."""
+"""The servers that ``benchmarks/serving_speed.py`` compares, each a process of its own, and the bare loop."""
 
 import csv
 import json

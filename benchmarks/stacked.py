@@ -40,7 +40,7 @@ def main() -> None:
         name, _, file = item.partition("=")
         runs[name] = parts(json.loads(Path(file).read_text(encoding="utf-8")))
     names = list(dict.fromkeys(name for run in runs.values() for name in run))
-    colours = dict(zip(names, plt.get_cmap("tab20").colors, strict=False))
+    colours = dict(zip(names, map(plt.get_cmap("tab20"), range(20)), strict=False))
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.7 * len(runs)), layout="constrained")
     for row, run in enumerate(runs.values()):
         start = 0.0

@@ -18,8 +18,8 @@ import contextlib
 import io
 import platform
 import time
-from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +48,7 @@ def make_batches(size: int, vocab_size: int) -> list[tuple[tf.Tensor, tf.Tensor]
     ]
 
 
-def count_operations(step: Callable, batches: list[tuple[tf.Tensor, tf.Tensor]]) -> float:
+def count_operations(step: Any, batches: list[tuple[tf.Tensor, tf.Tensor]]) -> float:
     """Returns the floating-point operations of one example, the mean over the batches, by TensorFlow's profiler."""
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation()).with_empty_output()

@@ -1,4 +1,4 @@
-"""The server while much is asked of it: short forms of what ``benchmarks/serving.py`` measures."""
+"""The server while much is asked of it: short forms of what ``benchmarks/serving_speed.py`` measures."""
 
 import json
 import shutil

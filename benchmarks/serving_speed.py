@@ -1,6 +1,6 @@
 """The server beside ``mlflow models serve`` and a bare loop over the same SavedModel, in one sitting.
 
-    .venv/bin/python benchmarks/serving.py --workspace workspace [--name ag_news] [--part rates]...
+    .venv/bin/python benchmarks/serving_speed.py --workspace workspace [--name ag_news] [--part rates]...
 
 Starts every side itself, one after the other, asks for single headlines of the bundled sample in an open loop
 (``benchmarks/load.py``), and prints one table. The generator shares the cores with what it measures. Parts:
