@@ -6,10 +6,10 @@ pairs, which is what makes a fit on all of AG News a matter of seconds.
 
 from collections.abc import Sequence
 
-import joblib
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from joblib import parallel_config
 from scipy import sparse
 from sklearn.base import ClassifierMixin
 from sklearn.dummy import DummyClassifier
@@ -72,7 +72,7 @@ def fit_linear(texts: Sequence[str], labels: np.ndarray) -> LinearClassifier:
     one = LinearSVC(C=_C, tol=_TOLERANCE, dual=True, random_state=1)
     svm = make_pipeline(TfidfTransformer(sublinear_tf=True), OneVsRestClassifier(one))
     # A fit gives up the interpreter's lock, so that threads share the cores, and the matrix.
-    with joblib.parallel_config("threading", n_jobs=-1):
+    with parallel_config("threading", n_jobs=-1):
         classifier = (DummyClassifier() if nothing else svm).fit(matrix, labels)
     return LinearClassifier(words.dictionary, found.dictionary.filter(pa.array(kept)), classifier)
 
