@@ -86,6 +86,7 @@ bench: $(READY) ## every benchmark's table: make bench DATA=DIR with AG News' tr
 	for preset in fast ag-news best; do $(VENV)/bin/python benchmarks/whole_run.py --data "$(DATA)" --preset $$preset; done
 	for preset in fast ag-news best; do $(VENV)/bin/python benchmarks/experiment.py --data "$(DATA)" --preset $$preset --seeds 1 2 3; done
 	$(VENV)/bin/python benchmarks/step_speed.py
+	$(VENV)/bin/python benchmarks/step_start.py
 	$(VENV)/bin/python benchmarks/engines.py --rows 100000 --rows 1000000 --engine in-memory
 	$(VENV)/bin/newsdesk run --preset ag-news --data "$(DATA)" --workspace workspace/bench
 	$(VENV)/bin/python benchmarks/serving_speed.py --workspace workspace/bench

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from components.errors import BadInputError
+from pipeline.cli.memory import collect_seldom
 from pipeline.cli.options import beam_option
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def command(
     output: Path | None,
 ) -> None:
     """Writes the graph as a file for Kubeflow Pipelines or Vertex AI; nothing is sent anywhere."""
+    collect_seldom()
     from pipeline.cli.run import with_beam
 
     settings = with_beam(settings, beam)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from components.errors import BadInputError
+from pipeline.cli.memory import collect_seldom
 from pipeline.cli.options import cache_option, workspace_option
 
 _MOUNT = Path("/gcs")
@@ -145,6 +146,7 @@ def _node_command(node_id: str) -> click.Command:
 
 
 def _prepare(secrets: tuple[str, ...]) -> None:
+    collect_seldom()
     from pipeline.cli.screen import silence_warnings
 
     silence_warnings()

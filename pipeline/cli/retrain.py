@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from components.errors import BadInputError
+from pipeline.cli.memory import collect_seldom
 from pipeline.cli.options import json_option, run_options
 from pipeline.cli.stopping import end_on_sigterm
 
@@ -40,6 +41,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Decides once whether to retrain, says why, and does it."""
+    collect_seldom()
     from components.example_gen.window import Window
     from pipeline.beam import check_local
     from pipeline.cli.run import configure, data_directory

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from components.errors import BadInputError
+from pipeline.cli.memory import collect_seldom
 from pipeline.cli.options import beam_option, json_option, run_options
 from pipeline.cli.stopping import end_on_sigterm
 
@@ -34,6 +35,7 @@ def command(
     as_json: bool,
 ) -> None:
     """One whole pipeline run: ingest, validate, transform, train, evaluate, push, track."""
+    collect_seldom()
     from components.example_gen.spans import describe, open_data
     from pipeline.beam import check_local
     from pipeline.cli.screen import Progress, quiet, silence_warnings
