@@ -46,7 +46,6 @@ setup(
         "filelock>=3.16",
         "httptools>=0.6.4",
         "jinja2>=3.1.6",
-        "joblib>=1.3",
         "matplotlib>=3.8",
         "orjson>=3.10",
         "prometheus-client>=0.22",

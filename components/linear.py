@@ -9,12 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from joblib import parallel_config
 from scipy import sparse
 from sklearn.base import ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfTransformer
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
@@ -69,11 +67,10 @@ def fit_linear(texts: Sequence[str], labels: np.ndarray) -> LinearClassifier:
     chosen, numbers = kept[places], np.cumsum(kept) - 1
     matrix = _matrix(rows[chosen], numbers[places[chosen]], (len(texts), int(kept.sum())))
     nothing = matrix.shape[1] == 0 or len(np.unique(labels)) == 1
-    one = LinearSVC(C=_C, tol=_TOLERANCE, dual=True, random_state=1)
-    svm = make_pipeline(TfidfTransformer(sublinear_tf=True), OneVsRestClassifier(one))
-    # A fit gives up the interpreter's lock, so that threads share the cores, and the matrix.
-    with parallel_config("threading", n_jobs=-1):
-        classifier = (DummyClassifier() if nothing else svm).fit(matrix, labels)
+    # The solver draws from one generator of the whole process: classes fitted side by side in threads would be faster,
+    # and another model each time.
+    svm = make_pipeline(TfidfTransformer(sublinear_tf=True), LinearSVC(C=_C, tol=_TOLERANCE, dual=True, random_state=1))
+    classifier = (DummyClassifier() if nothing else svm).fit(matrix, labels)
     return LinearClassifier(words.dictionary, found.dictionary.filter(pa.array(kept)), classifier)
 
 
