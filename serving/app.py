@@ -92,7 +92,7 @@ class App:
         self._site = Starlette(
             routes=make_routes(self),
             exception_handlers={
-                RequestError: _tell_refusal,
+                RequestError: self._tell_refusal,
                 HTTPException: self._tell_status,
                 Exception: _tell_failure,
             },
@@ -199,6 +199,11 @@ class App:
         with self.repository.use(target.model, target.version, target.label) as version:
             return render_metadata(version.model, version.number, version.loaded.signatures)
 
+    def _tell_refusal(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)
+        self.predictor.count_limit(error)
+        return tell_refusal(request, error)
+
     def _tell_status(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         words = {
@@ -242,10 +247,11 @@ def _sent_path(scope: Scope) -> str:
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def _tell_refusal(request: Request, error: Exception) -> Response:
+def tell_refusal(request: Request, error: Exception) -> Response:
+    """Returns the answer to what was refused, for Starlette."""
     assert isinstance(error, RequestError)
-    headers = {name.decode(): value.decode() for name, value in refusal_headers(error)}
-    return Response(render_error(error), error.code.status, headers, media_type="application/json")
+    headers = {name.decode(): value.decode() for name, value in (*_JSON, *refusal_headers(error))}
+    return Response(render_error(error), error.code.status, headers)
 
 
 def _tell_failure(request: Request, error: Exception) -> Response:

@@ -4,8 +4,7 @@
 """
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -52,6 +51,8 @@ class _Question(BaseModel):
 def page_routes(repository: "Repository", most_words: int, text_characters: int, seconds: float) -> list[Route]:
     """Returns the routes of the page: its files, which hold no secret, and ``/explain``, which a token may guard.
 
+    What they refuse they raise, for the application around them to tell (``serving.app.tell_refusal``) and count.
+
     Args:
         repository: What is loaded.
         most_words: How many words of a text are weighed; with 0 it gets its class and probabilities only.
@@ -72,8 +73,8 @@ def page_routes(repository: "Repository", most_words: int, text_characters: int,
 
     return [
         *file_routes(),
-        Route("/explain", _told(choices), methods=["GET"]),
-        Route("/explain", _told(answer), methods=["POST"]),
+        Route("/explain", choices, methods=["GET"]),
+        Route("/explain", answer, methods=["POST"]),
     ]
 
 
@@ -204,21 +205,6 @@ def _parse(body: bytes, text_characters: int) -> _Question:
     return question
 
 
-def _told(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """Refuses as the rest of the server does."""
-
-    async def tell(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except RequestError as error:
-            response = _json({"error": error.message}, error.code.status)
-            if error.retry_after is not None:
-                response.headers["retry-after"] = str(math.ceil(error.retry_after))
-            return response
-
-    return tell
-
-
-def _json(content: Any, status: int = 200) -> Response:
+def _json(content: Any) -> Response:
     headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+    return Response(orjson.dumps(content), headers=headers, media_type="application/json")

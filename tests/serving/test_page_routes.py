@@ -318,6 +318,19 @@ def test_the_server_waits_for_an_explanation_as_long_as_for_an_answer(repository
         504,
         "no answer within 0.3 seconds: the server is overloaded",
     )
+    assert app.metrics.rejected == {"deadline": 1}
+
+
+def test_the_server_counts_what_its_limits_refuse_here_as_elsewhere(repository: MemoryRepository) -> None:
+    config = make_config({"model_dir": "nowhere", "text_characters": "10"})
+    app = app_of_the_server(repository, config)  # type: ignore[arg-type]
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert ask(client, text="a" * 5000).status_code == 413
+        assert app.metrics.rejected == {"body": 1}
+        repository.refusal = RequestError(Code.RESOURCE_EXHAUSTED, "the queue is full", retry_after=1.2)
+        assert ask(client, text="a goal").status_code == 429
+        assert ask(client, text="").status_code == 400
+    assert app.metrics.rejected == {"body": 1, "queue": 1}
 
 
 def test_whoever_waits_is_answered_when_a_late_one_has_ended(repository: MemoryRepository) -> None:

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.app import tell_refusal
 from serving.errors import Code, RequestError
 from serving.models import Answers
 from serving.page_routes import page_routes
@@ -148,7 +149,8 @@ class TokenDoor:
 def make_app(repository: MemoryRepository, **settings: Any) -> Starlette:
     """Returns an application of nothing but the page."""
     settings = {"most_words": WORD_LIMIT, "text_characters": 10_000, "seconds": 30.0} | settings
-    return Starlette(routes=page_routes(repository, **settings))  # type: ignore[arg-type]
+    routes = page_routes(repository, **settings)  # type: ignore[arg-type]
+    return Starlette(routes=routes, exception_handlers={RequestError: tell_refusal})
 
 
 @contextmanager
