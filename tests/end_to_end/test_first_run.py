@@ -5,14 +5,23 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from blocked_sockets import BLOCK_SOCKETS
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from mlflow import MlflowClient
+from tiny_settings import TINY
+
+from components import features
+from components.example_gen.source import find_source
+from pipeline.config import override
+from pipeline.presets import make_config
+from trainers.input import Rows, read_rows
 
 NODES = [
     "ExampleGen",
@@ -172,6 +181,24 @@ def test_test_split_reaches_neither_transform_nor_trainer(first: Any) -> None:
     assert sorted(path.name for path in transformed.iterdir()) == ["Split-eval", "Split-train"]
     (examples,) = (artifacts / "ExampleGen" / "examples").iterdir()
     assert sorted(path.name for path in examples.iterdir()) == ["Split-eval", "Split-test", "Split-train"]
+
+
+def test_experiments_see_the_rows_of_a_run(first: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their accuracies stand for those of runs: same rows, same words, same numbers."""
+    _, workspace, data = first
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    experiment = import_module("experiment")
+    config = override(make_config("sample"), TINY)
+    texts = experiment.read_texts(find_source(data), config.data.eval_fraction)
+    encoded = experiment.encode(texts, config, {})
+    for split in (features.TRAIN, features.EVAL):
+        (transformed,) = workspace.glob(f"artifacts/Transform/transformed_examples/*/Split-{split}")
+        assert in_order(encoded[split]) == in_order(read_rows(f"{transformed}/*"))
+
+
+def in_order(rows: Rows) -> list[tuple[int, list[int]]]:
+    ids = np.split(rows.ids, rows.starts[1:-1])
+    return sorted((int(label), row.tolist()) for label, row in zip(rows.labels, ids, strict=True))
 
 
 def test_metadata_database_is_sound(first: Any) -> None:
