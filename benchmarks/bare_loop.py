@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from serving.config import make_config
-from serving.server import Loader
+from serving.http.server import load_model
 
 Answer = Callable[[list[bytes]], object]
 
@@ -38,7 +38,7 @@ def _saved_model(version: Path) -> Answer:
 
 
 def _session(version: Path) -> Answer:
-    return Loader(make_config({"model_dir": version}))(version).answer
+    return load_model(make_config({"model_dir": version}), version).answer
 
 
 def main() -> None:

@@ -31,9 +31,10 @@ import tf_keras
 from experiment import prepare
 from step_speed import measure_peak
 
-from components.vocabulary import read_vocabulary
-from pipeline.config import override
-from pipeline.presets import make_config
+from components.text.vocabulary import read_vocabulary
+from pipeline.config.config import override
+from pipeline.config.presets import make_config
+from trainers.bert.family import FAMILY as BERT
 from trainers.bert.model import TABLES, build, trained_variables
 from trainers.fit import make_optimizer, make_train_step
 from trainers.input import Rows
@@ -105,14 +106,15 @@ def make_passes(name: str, encoder: str) -> tuple[Callable[[], float], Callable[
     settings = {"encoder": encoder, "precision": "bfloat16", "batch_size": "16", "encoder_dropout": "true"}
     settings = {f"bert.{key}": value for key, value in (settings | VARIANTS[name]).items()}
     config = override(make_config("ag-news"), {"model": "bert"} | settings)
+    own = BERT.of(config).bert
     tf_keras.utils.set_random_seed(1)
     prepared = prepare(config)
     vocab_size = len(read_vocabulary(prepared["vocabulary"]))
-    model = build(config.bert, prepared["training"], vocab_size, CLASSES).whole
-    variables = trained_variables(config.bert, model)
-    optimizer = make_optimizer(config.bert, 1_000_000, TABLES)
+    model = build(own, prepared["training"], vocab_size, CLASSES).whole
+    variables = trained_variables(own, model)
+    optimizer = make_optimizer(own, 1_000_000, TABLES)
     optimizer.build(variables)
-    step: Any = make_train_step(model, optimizer, variables, Rows.spec, config.bert.label_smoothing)
+    step: Any = make_train_step(model, optimizer, variables, Rows.spec, own.label_smoothing)
     infer = tf.function(lambda ids: model(ids, training=False), autograph=False, input_signature=[Rows.spec])
     if name.endswith("XLA"):
         step = tf.function(step.python_function, autograph=False, jit_compile=True)
@@ -129,7 +131,7 @@ def make_passes(name: str, encoder: str) -> tuple[Callable[[], float], Callable[
         return once
 
     return (
-        timed(step, make_batches(config.bert.batch_size), labelled=True),
+        timed(step, make_batches(own.batch_size), labelled=True),
         timed(infer, make_batches(INFERENCE_BATCH), labelled=False),
         count_operations(model, variables),
     )

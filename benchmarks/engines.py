@@ -66,15 +66,14 @@ def run_nodes(data: Path, workspace: Path, settings: list[str]) -> Iterator[dict
     from datetime import UTC, datetime
 
     from components.example_gen.spans import open_data
-    from components.registry import Registry
-    from components.tracking import choose_store
-    from pipeline.cli.run import configure
+    from components.registry.registry import Registry
+    from components.registry.tracking import choose_store
+    from pipeline.cli.asked import configure
     from pipeline.graph import RegistryState, create_pipeline
-    from pipeline.metadata import MetadataPlace
-    from pipeline.runners.ir import compile_graph
-    from pipeline.runners.launch import NodeLauncher
-    from pipeline.stores import SQLITE
-    from pipeline.workspace import open_workspace
+    from pipeline.run.launch import NodeLauncher, compile_graph
+    from pipeline.workspace.metadata import MetadataPlace
+    from pipeline.workspace.place import open_workspace
+    from pipeline.workspace.stores import SQLITE
 
     config = configure("ag-news", None, tuple(settings))
     source = open_data(data, "all", 0, datetime.now(UTC))

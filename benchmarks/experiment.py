@@ -28,16 +28,20 @@ from components import features
 from components.example_gen.ingest import eval_or_train
 from components.example_gen.reader import Row, read_records
 from components.example_gen.source import Source, find_source, open_lines
-from components.text import clean_keeping_case, tokenize
-from components.vocabulary import read_vocabulary
-from components.wordpiece import WordPiece
-from pipeline.config import Config, override
-from pipeline.families import FAMILIES, Downloads, Prepared
-from pipeline.presets import make_config
+from components.text.vocabulary import read_vocabulary
+from components.text.wordpiece import WordPiece
+from components.text.words import break_lines, clean_keeping_case, tokenize
+from pipeline.config.config import Config, override
+from pipeline.config.families import FAMILIES, Downloads, Prepared
+from pipeline.config.families import prepare as prepare_family
+from pipeline.config.presets import make_config
+from pipeline.source_digest import source_digest
 from trainers.bert import model as bert
+from trainers.bert.family import FAMILY as BERT
 from trainers.fit import History, evaluate, fit
 from trainers.input import Rows
 from trainers.transformer import model as transformer
+from trainers.transformer.family import FAMILY as TRANSFORMER
 
 _BATCH = 1000
 Texts = dict[str, list[tuple[str, int]]]
@@ -50,7 +54,7 @@ def read_texts(source: Source, eval_fraction: float) -> Texts:
         with open_lines(str(Path(source.directory) / name)) as lines:
             for record in read_records(lines):
                 if isinstance(record, Row):
-                    where = split or eval_or_train(record.text, eval_fraction)
+                    where = split or eval_or_train(record.split_key, eval_fraction)
                     splits[where].append((record.text, int(record.label) - 1))
     return splits
 
@@ -58,12 +62,16 @@ def read_texts(source: Source, eval_fraction: float) -> Texts:
 def encode(texts: Texts, config: Config, prepared: Prepared) -> dict[str, Rows]:
     """Returns every split as token ids, by the tokenisation of the configured family."""
     if config.model == "bert":
-        pieces = WordPiece(read_vocabulary(prepared["vocabulary"]), prepared["lower_case"], config.bert.max_tokens)
-        clean = clean_keeping_case if config.bert.clean else tf.identity
+        settings = BERT.of(config).bert
+        said = {name: prepared[name] for name in ("lower_case", "strip_accents", "tokenize_chinese_chars")}
+        pieces = WordPiece(read_vocabulary(prepared["vocabulary"]), max_tokens=settings.max_tokens, **said)
+        clean = clean_keeping_case if settings.clean else break_lines
         return {split: _to_rows(rows, lambda batch: pieces(clean(batch)).to_list()) for split, rows in texts.items()}
 
+    text = TRANSFORMER.of(config).text
+
     def words(batch: tf.Tensor) -> list[list[bytes]]:
-        return tokenize(batch, config.text.max_tokens, config.text.clean).to_list()
+        return tokenize(batch, text.max_tokens, text.clean).to_list()
 
     counts: Counter[bytes] = Counter()
     train = texts[features.TRAIN]
@@ -71,8 +79,8 @@ def encode(texts: Texts, config: Config, prepared: Prepared) -> dict[str, Rows]:
         counts.update(word for row in words(_texts(train[start : start + _BATCH])) for word in row)
     # In the order of TensorFlow Transform, or pairs of words would meet in other buckets than they do in a run.
     ranked = sorted(counts, key=lambda word: (counts[word], word), reverse=True)
-    kept = ranked[: config.text.vocab_size - features.RESERVED_IDS]
-    known = [word for word in kept if counts[word] >= config.text.min_count]
+    kept = ranked[: text.vocab_size - features.RESERVED_IDS]
+    known = [word for word in kept if counts[word] >= text.min_count]
     ids = {word: number for number, word in enumerate(known, features.RESERVED_IDS)}
     return {
         split: _to_rows(rows, lambda batch: [[ids.get(word, features.OOV_ID) for word in row] for row in words(batch)])
@@ -102,12 +110,13 @@ def train(config: Config, rows: dict[str, Rows], classes: int, prepared: Prepare
     """Trains one model as the family's ``run_fn`` does; returns its history and what measures it on other rows."""
     held_in, held_out = rows[features.TRAIN], rows[features.EVAL]
     if config.model == "transformer":
-        tf_keras.utils.set_random_seed(config.transformer.seed)
-        model = transformer.build(config.transformer, config.text.vocab_size, config.text.max_tokens, classes)
-        transformer.begin_with_counts(config.transformer, model, held_in)
-        history = fit(model, config.transformer, held_in, held_out, transformer.TABLES)
+        own = TRANSFORMER.of(config)
+        tf_keras.utils.set_random_seed(own.transformer.seed)
+        model = transformer.build(own.transformer, own.text.vocab_size, own.text.max_tokens, classes)
+        transformer.begin_with_counts(own.transformer, model, held_in)
+        history = fit(model, own.transformer, held_in, held_out, transformer.TABLES)
         return history, lambda split: evaluate(model, split)
-    settings = config.bert
+    settings = BERT.of(config).bert
     tf_keras.utils.set_random_seed(settings.seed)
     vocab_size = len(read_vocabulary(prepared["vocabulary"]))
     built = bert.build(settings, prepared["training"], vocab_size, classes)
@@ -123,7 +132,7 @@ def train(config: Config, rows: dict[str, Rows], classes: int, prepared: Prepare
 def prepare(config: Config) -> Prepared:
     """Brings into place what the family needs."""
     cache = Path(os.environ.get("NEWSDESK_CACHE", "~/.cache/newsdesk")).expanduser()
-    return FAMILIES[config.model].prepare(config, Downloads(cache, os.environ, print))
+    return prepare_family(config, Downloads(cache, os.environ, print, source_digest))
 
 
 def main() -> None:

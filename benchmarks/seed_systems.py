@@ -31,9 +31,10 @@ from experiment import encode, prepare, read_texts, some, train
 
 from components import features
 from components.example_gen.source import find_source
-from pipeline.config import override
-from pipeline.families import Prepared
-from pipeline.presets import make_config
+from pipeline.config.config import override
+from pipeline.config.families import Prepared
+from pipeline.config.presets import make_config
+from trainers.bert.family import FAMILY as BERT
 from trainers.input import Rows
 from trainers.optimizer import WarmupLinearDecay
 
@@ -118,7 +119,7 @@ def run_bert(names: list[str], data: Path, count: int) -> list[list[str]]:
         if key not in ours:
             _, measure = train(config, rows, len(source.classes), prepared)
             ours[key] = measure(rows[features.TEST])[1]
-        lines.append(_line(system, config.bert.encoder, len(rows[features.TRAIN]), flawed, ours[key]))
+        lines.append(_line(system, BERT.of(config).bert.encoder, len(rows[features.TRAIN]), flawed, ours[key]))
         print(lines[-1][0], "done", file=sys.stderr, flush=True)
     return lines
 

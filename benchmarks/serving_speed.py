@@ -30,7 +30,7 @@ import numpy as np
 from load import Result, run
 from sides import NEWSDESK, Side, bare_loop, mlflow, newsdesk
 
-from components.aliases import read_aliases, write_aliases
+from components.push.aliases import read_aliases, write_aliases
 
 GOAL_MS = 50.0
 STEADY_RATE = 50.0

@@ -25,10 +25,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from pipeline.config import override
-from pipeline.presets import make_config
+from pipeline.config.config import override
+from pipeline.config.presets import make_config
 from trainers.fit import make_optimizer, make_train_step
 from trainers.input import Rows
+from trainers.transformer.family import FAMILY as TRANSFORMER
 from trainers.transformer.model import TABLES, build
 
 WORDS = (25, 32, 36, 39, 42, 46, 51, 68)
@@ -82,9 +83,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     config = override(make_config(arguments.preset), dict(item.split("=", 1) for item in arguments.settings))
-    settings, vocab_size = config.transformer, config.text.vocab_size
+    own = TRANSFORMER.of(config)
+    settings, vocab_size = own.transformer, own.text.vocab_size
     tf_keras.utils.set_random_seed(1)
-    model = build(settings, vocab_size, config.text.max_tokens, CLASSES)
+    model = build(settings, vocab_size, own.text.max_tokens, CLASSES)
     variables = list(model.trainable_variables)
     optimizer = make_optimizer(settings, 1_000_000, TABLES)
     optimizer.build(variables)

@@ -21,7 +21,7 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.runners.steps import Steps
-from pipeline.workspace import Workspace
+from pipeline.workspace.place import Workspace
 
 JOB = "measured"
 

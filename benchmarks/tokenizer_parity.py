@@ -23,9 +23,9 @@ import tensorflow as tf
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from components.example_gen.reader import Row, read_records
-from components.text import clean_keeping_case
-from components.vocabulary import CLS, SEP, UNK, is_cased, read_vocabulary
-from components.wordpiece import MAX_WORD_CHARACTERS, WordPiece
+from components.text.vocabulary import CLS, SEP, UNK, is_cased, read_vocabulary
+from components.text.wordpiece import MAX_WORD_CHARACTERS, WordPiece
+from components.text.words import clean_keeping_case
 
 _BATCH = 256
 _ANY_LENGTH = 1_000_000

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from components.features import HISTORY_FILE
+from components.file_names import HISTORY_FILE
 
 HERE = Path(__file__).parent
 

@@ -1,37 +1,26 @@
 """Downloads: resumed where they stopped, kept only if the checksum is right, credentials in the URL never shown."""
 
-import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from components.addresses import shown
 from components.errors import BadInputError
+from components.files import sha256_of
 
 if TYPE_CHECKING:
     import requests
 
 ADVICE = "check the network or the proxy and try again"
 MOST_BYTES = 8 << 30
-MOST_PAGE_BYTES = 16 << 20
 _BLOCK = 1 << 18
 _TIMEOUT = (10, 60)
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes there will be, where the server says so."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """A text from the network: where it came from after redirects, its media type, and itself."""
-
-    url: str
-    media_type: str
-    text: str
 
 
 def download(
@@ -40,7 +29,6 @@ def download(
     sha256: str | None,
     *,
     query: Mapping[str, str] | None = None,
-    certificates: str | None = None,
     most_bytes: int = MOST_BYTES,
     advice: str = ADVICE,
     advice_on_mismatch: str = "try again or another source",
@@ -54,7 +42,6 @@ def download(
             and resumed, unless there is no checksum: nothing would notice two halves of different files.
         sha256: What the file must have, 64 hex digits in lower case; None takes it as it comes.
         query: Added to the query string of ``url``.
-        certificates: PEM file of the certificate authorities to trust; by default those of the requests library.
         most_bytes: A larger file is not kept.
         advice: What to do, for the error where the server cannot be reached or refuses.
         advice_on_mismatch: The same for a wrong checksum.
@@ -75,7 +62,7 @@ def download(
     have = part.stat().st_size if part.exists() else 0
     # A compressed answer would count the range in compressed bytes.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with _get(url, headers, query, certificates, advice) as response:
+    with _get(url, headers, query, advice) as response:
         # A range that starts at the end of the file is refused: the part is complete.
         if not (have and response.status_code == 416):
             response.raise_for_status()
@@ -102,29 +89,6 @@ def download(
     return found
 
 
-def read_page(url: str, accept: str, certificates: str | None = None, advice: str = ADVICE) -> Page:
-    """Returns a text from the network, such as a package index's page.
-
-    Args:
-        url: Where from. A user and password in it are sent, but never shown.
-        accept: Media types, as in the header ``Accept``.
-        certificates: As in ``download``.
-        advice: As in ``download``.
-
-    Raises:
-        BadInputError: The server cannot be reached or refuses, or the text is larger than ``MOST_PAGE_BYTES``.
-    """
-    content = b""
-    with _get(url, {"Accept": accept}, None, certificates, advice) as response:
-        response.raise_for_status()
-        for block in response.iter_content(_BLOCK):
-            content += block
-            if len(content) > MOST_PAGE_BYTES:
-                raise BadInputError(f"{shown(url)} has more than {MOST_PAGE_BYTES:,} bytes: try another source")
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return Page(response.url, media_type, content.decode("utf-8", errors="replace"))
-
-
 @contextmanager
 def disk_errors(directory: Path) -> Iterator[None]:
     """Turns an ``OSError`` inside into one sentence that names the directory.
@@ -139,28 +103,14 @@ def disk_errors(directory: Path) -> Iterator[None]:
         raise BadInputError(f"{directory} cannot be used ({why}): name another directory with --cache") from error
 
 
-def shown(url: str) -> str:
-    """Returns a URL as it may be printed: on one line, without user, password, query values and fragment."""
-    # Up to the last @: a password with a slash that was not escaped hides before it.
-    without_login = re.sub(r"(?<=://).*@", "***@", url, flags=re.DOTALL)
-    plain = re.sub(r"\?.*", "?***", without_login.partition("#")[0], flags=re.DOTALL)
-    return "".join(letter if letter.isprintable() else "?" for letter in plain)
-
-
 def is_whole(path: Path, sha256: str) -> bool:
     """Returns whether a file is there and has the checksum."""
     return path.exists() and sha256_of(path) == sha256
 
 
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file, 64 hex digits in lower case."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def _get(
-    url: str, headers: Mapping[str, str], query: Mapping[str, str] | None, certificates: str | None, advice: str
+    url: str, headers: Mapping[str, str], query: Mapping[str, str] | None, advice: str
 ) -> Iterator["requests.Response"]:
     import requests
 
@@ -177,7 +127,6 @@ def _get(
             params=query,
             headers=headers,
             auth=login and requests.auth.HTTPBasicAuth(*login),
-            verify=certificates or True,
             stream=True,
             timeout=_TIMEOUT,
         )

@@ -1,26 +1,29 @@
 """The ways a run ends on purpose. The command line turns the first two into exit codes 2 and 3."""
 
+import difflib
 import signal
+from collections.abc import Iterable
+
+from components.addresses import holds_secret
+from components.clean import printable
+
+HOLDS_SECRET = "holds a password"  # noqa: S105
 
 
 class BadInputError(Exception):
-    """Data, configuration or environment cannot be used; the message says what to do about it."""
+    """Data, configuration or environment cannot be used; the message says what to do about it, as it may be shown."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class GateRejectedError(Exception):
-    """A gate said no to data that parsed or to a model.
+    """A gate said no to data that parsed or to a model; ``reasons`` are one sentence per failed check."""
 
-    Attributes:
-        gate: Name of the gate, such as ``DataGate``.
-        reasons: One sentence per failed check.
-        files: What the gate wrote, by name: the launcher deletes the outputs of a node that raises.
-    """
-
-    def __init__(self, gate: str, reasons: list[str], files: dict[str, bytes] | None = None):
-        super().__init__(f"{gate}: " + "; ".join(reasons))
+    def __init__(self, gate: str, reasons: list[str]):
         self.gate = gate
-        self.reasons = reasons
-        self.files = files or {}
+        self.reasons = [printable(reason) for reason in reasons]
+        super().__init__(f"{gate}: " + "; ".join(self.reasons))
 
 
 class StoppedError(SystemExit):
@@ -32,3 +35,14 @@ class StoppedError(SystemExit):
 
     def __str__(self) -> str:
         return f"stopped by {self._name}"
+
+
+def check_address(what: str, address: str, instead: str) -> None:
+    """Raises ``BadInputError`` where an address carries a secret; ``instead`` says where that goes."""
+    if holds_secret(address):
+        raise BadInputError(f"{what} {HOLDS_SECRET}: take it out and {instead}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the known name that a wrong one is most like: what was perhaps meant."""
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]

@@ -2,7 +2,11 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
+# Before TFX: at exit Python unloads modules in reverse order, and models that TFX still holds must be freed while
+# TensorFlow is loaded.
+import tensorflow  # noqa: F401
 from tensorflow_data_validation import StatsOptions
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
@@ -13,27 +17,27 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 
 from components import features
-from components.answers import Answers
-from components.baseline import Baseline
-from components.card import Card
-from components.champion import Champion
+from components.evaluation.answers import Answers
+from components.evaluation.baseline import Baseline
+from components.evaluation.eval_config import make_eval_config
 from components.example_gen.component import ExampleGen
+from components.example_gen.schema import ImportSchema, load_schema
 from components.example_gen.source import Source
-from components.gates.data import DataGate
-from components.gates.model import ModelGate
-from components.gates.serving import ServingGate
-from components.promote import Promote
-from components.push import Pusher, gone_versions
-from components.register import Register
-from components.schema import ImportSchema, load_schema
-from pipeline.beam import beam_args
-from pipeline.config import Config
-from pipeline.evaluation import make_eval_config
-from pipeline.families import FAMILIES, Prepared
-from pipeline.metadata import connection
+from components.gates.gate import Gate
+from components.gates.table import GATES
+from components.push.local import gone_versions
+from components.pusher import Pusher
+from components.registry.champion import Champion
+from components.registry.promote import Promote
+from components.registry.register import Register
+from components.report.card import Card
+from pipeline.config.beam import beam_args
+from pipeline.config.config import Config
+from pipeline.config.families import FAMILIES, Prepared, hand, summarize
 from pipeline.source_digest import project_digest, source_digest
-from pipeline.stores import SQLITE
-from pipeline.workspace import Workspace
+from pipeline.workspace.metadata import connection
+from pipeline.workspace.place import Workspace
+from pipeline.workspace.stores import SQLITE
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def create_pipeline(
     config: Config,
     source: Source,
     workspace: Workspace,
-    prepared: Prepared,
+    prepared: Prepared | None,
     registry: RegistryState,
     enable_cache: bool = True,
     metadata: str | None = None,
@@ -64,12 +68,13 @@ def create_pipeline(
         config: Settings; each node is handed its own part.
         source: Input files.
         workspace: Where artifacts, metadata and models go.
-        prepared: What the family's ``prepare`` returned.
+        prepared: What the family's ``prepare`` returned; None for a graph that is not run.
         registry: MLflow's.
         enable_cache: Whether a node that ran on the same input before is answered from its outputs.
         metadata: URI of the metadata store; None for the workspace's own.
     """
     family = FAMILIES[config.model]
+    for_transform, for_trainer = hand(config, prepared)
     base = workspace.model_base(config.name)
 
     # Files to splits; malformed rows to quarantine, unknown labels to a stop.
@@ -83,7 +88,7 @@ def create_pipeline(
     examples = example_gen.outputs["examples"]
     # What each split ought to look like.
     schema_import = ImportSchema(
-        text=load_schema(len(source.classes)), code_digest=source_digest("components.schema")
+        text=load_schema(len(source.classes)), code_digest=source_digest("components.example_gen.schema")
     ).with_id("ImportSchema")
     schema = schema_import.outputs["schema"]
     # What it looks like; the schema says which numbers are categories. Sketches count the values of labels exactly, and
@@ -98,27 +103,19 @@ def create_pipeline(
         name=config.name,
         store=registry.store,
         registry=registry.snapshot,
-        code_digest=source_digest("components.champion"),
+        code_digest=source_digest("components.registry.champion"),
     ).with_id("Champion")
-    # Stops the run if the data break the schema, leak, or have moved away from the champion's.
-    data_gate = DataGate(
-        examples=examples,
-        statistics=statistics_gen.outputs["statistics"],
-        schema=schema,
-        anomalies=validator.outputs["anomalies"],
-        champion=champion.outputs["champion"],
-        classes=json.dumps(source.classes),
-        settings=config.data_gate.model_dump_json(),
-        code_digest=source_digest("components.gates.data"),
-    ).with_id("DataGate")
+    # What the data must pass before anything is trained on them.
+    nodes = [example_gen, schema_import, statistics_gen, validator, champion]
+    data_gates = _gates("before training", nodes, config, source)
     # What a linear model does with the same rows, for whoever asks what depth buys.
     baseline = Baseline(
         examples=examples,
         classes=len(source.classes),
         most_rows=config.baseline.rows,
-        code_digest=source_digest("components.baseline"),
+        code_digest=source_digest("components.evaluation.baseline"),
     ).with_id("Baseline")
-    baseline.add_upstream_node(data_gate)
+    baseline.add_upstream_node(data_gates[-1])
     # Text to token ids; the graph it writes is part of the exported model. It never sees the test split.
     transform = Transform(
         examples=examples,
@@ -128,10 +125,9 @@ def create_pipeline(
         disable_statistics=True,
         # Nothing reads partial counts of earlier runs; whole runs are cached by the launcher.
         disable_analyzer_cache=True,
-        custom_config=family.transform_config(config, prepared)
-        | {"code_digest": source_digest(family.module(family.preprocessing_fn))},
+        custom_config=for_transform | {"code_digest": source_digest(family.module(family.preprocessing_fn))},
     )
-    transform.add_upstream_node(data_gate)
+    transform.add_upstream_node(data_gates[-1])
     # Fits the chosen family and exports it with both signatures.
     trainer = Trainer(
         run_fn=family.run_fn,
@@ -139,8 +135,7 @@ def create_pipeline(
         transform_graph=transform.outputs["transform_graph"],
         train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
-        custom_config=family.trainer_config(config, prepared)
-        | ({"warm_start": prepared["warm_start"]} if "warm_start" in prepared else {})
+        custom_config=for_trainer
         | {"classes": source.classes, "code_digest": source_digest(family.module(family.run_fn))},
     )
     # Measures the served computation on the test split, per class and per length.
@@ -149,43 +144,28 @@ def create_pipeline(
         model=trainer.outputs["model"],
         schema=schema,
         example_splits=[features.TEST],
-        eval_config=make_eval_config(len(source.classes), config.floors, source_digest("components.metrics")),
+        eval_config=make_eval_config(
+            len(source.classes), config.floors.model_dump(), source_digest("components.evaluation.metrics")
+        ),
     )
     # What the candidate says on every test row, for all that follows.
     answers = Answers(
-        model=trainer.outputs["model"], examples=examples, code_digest=source_digest("components.answers")
+        model=trainer.outputs["model"], examples=examples, code_digest=source_digest("components.evaluation.answers")
     ).with_id("Answers")
     # Every candidate is a version of the registry, before anyone judges it.
     register = Register(
         model=trainer.outputs["model"],
         answers=answers.outputs["answers"],
-        profile=data_gate.outputs["profile"],
+        profile=_output("DataGate.profile", data_gates),
         name=config.name,
         store=registry.store,
         registry=registry.snapshot,
-        code_digest=source_digest("components.register"),
+        code_digest=source_digest("components.registry.register"),
     ).with_id("Register")
-    # Stops the run if a floor is missed, or if the candidate may be worse than the champion on the same rows.
-    model_gate = ModelGate(
-        evaluation=evaluator.outputs["evaluation"],
-        blessing=evaluator.outputs["blessing"],
-        answers=answers.outputs["answers"],
-        baseline=baseline.outputs["baseline"],
-        champion=champion.outputs["champion"],
-        examples=examples,
-        classes=json.dumps(source.classes),
-        settings=config.model_gate.model_dump_json(),
-        code_digest=source_digest("components.gates.model"),
-    ).with_id("ModelGate")
-    model_gate.add_upstream_node(register)
-    # Stops the run if the export does not answer as it must in a process that has nothing of ours.
-    serving_gate = ServingGate(
-        model=trainer.outputs["model"],
-        answers=answers.outputs["answers"],
-        settings=config.serving_gate.model_dump_json(),
-        code_digest=source_digest("components.gates.serving", "components.gates.serving_probe"),
-    ).with_id("ServingGate")
-    serving_gate.add_upstream_node(model_gate)
+    # What the candidate must pass before it is pushed.
+    nodes += [*data_gates, baseline, transform, trainer, evaluator, answers, register]
+    model_gates = _gates("before the push", nodes, config, source)
+    verdicts = {gate.verdict_input: _output(f"{gate.name}.verdict", [*data_gates, *model_gates]) for gate in GATES}
     # What the model is, what it was made of and how good it is, for whoever finds it.
     card = Card(
         ingest=example_gen.outputs["report"],
@@ -194,9 +174,7 @@ def create_pipeline(
         answers=answers.outputs["answers"],
         baseline=baseline.outputs["baseline"],
         registration=register.outputs["registration"],
-        data_verdict=data_gate.outputs["verdict"],
-        model_verdict=model_gate.outputs["verdict"],
-        serving_verdict=serving_gate.outputs["verdict"],
+        verdicts=verdicts,
         source=json.dumps(
             {
                 "directory": str(source.directory),
@@ -208,20 +186,19 @@ def create_pipeline(
         name=config.name,
         family=config.model,
         floors=config.floors.model_dump_json(),
-        encoder=config.encoder or "",
+        summary=summarize(config),
         code_version=project_digest(),
-        code_digest=source_digest("components.card"),
+        code_digest=source_digest("components.report.card"),
     ).with_id("Card")
     # Makes the model the newest version of the model base, all of it or nothing.
     pusher = Pusher(
         model=trainer.outputs["model"],
-        verdict=model_gate.outputs["verdict"],
-        serving_verdict=serving_gate.outputs["verdict"],
+        verdicts=verdicts,
         card=card.outputs["card"],
         registration=register.outputs["registration"],
         base=str(base),
         removed=json.dumps(gone_versions(str(base))),
-        code_digest=source_digest("components.push"),
+        code_digest=source_digest("components.pusher"),
     ).with_id("Pusher")
     # Makes that version the one that serves.
     promote = Promote(
@@ -232,7 +209,7 @@ def create_pipeline(
         alias=config.push.as_,
         store=registry.store,
         registry=registry.snapshot,
-        code_digest=source_digest("components.promote"),
+        code_digest=source_digest("components.registry.promote"),
     ).with_id("Promote")
 
     return Pipeline(
@@ -240,25 +217,36 @@ def create_pipeline(
         pipeline_root=str(workspace.artifacts),
         # Without the password: this is written to the compiled graph.
         metadata_connection_config=connection(metadata or f"{SQLITE}{workspace.metadata}"),
-        components=[
-            example_gen,
-            schema_import,
-            statistics_gen,
-            validator,
-            champion,
-            data_gate,
-            baseline,
-            transform,
-            trainer,
-            evaluator,
-            answers,
-            register,
-            model_gate,
-            serving_gate,
-            card,
-            pusher,
-            promote,
-        ],
+        components=[*nodes, *model_gates, card, pusher, promote],
         enable_cache=enable_cache,
         beam_pipeline_args=beam_args(config.beam, config.orchestrator.image),
     )
+
+
+def _gates(place: str, before: list[Any], config: Config, source: Source) -> list[Any]:
+    """Returns the gates of one place, each behind the one before it, and the first behind the last of ``before``."""
+    made: list[Any] = []
+    for gate in GATES:
+        if gate.place == place:
+            node = _gate(gate, [*before, *made], config, source)
+            node.add_upstream_node(made[-1] if made else before[-1])
+            made.append(node)
+    return made
+
+
+def _gate(gate: Gate[Any], before: list[Any], config: Config, source: Source) -> Any:
+    component = gate.load()
+    values = {
+        "classes": json.dumps(source.classes),
+        "settings": config.of(gate).model_dump_json(),
+        "code_digest": source_digest(gate.module),
+    }
+    given = {name: value for name, value in values.items() if name in component.SPEC_CLASS.PARAMETERS}
+    inputs = {name: _output(output, before) for name, output in gate.inputs.items()}
+    return component(**inputs, **given).with_id(gate.name)
+
+
+def _output(name: str, nodes: list[Any]) -> Any:
+    """Returns an output by its name, such as ``ExampleGen.examples``."""
+    node, _, output = name.partition(".")
+    return next(item for item in nodes if item.id == node).outputs[output]

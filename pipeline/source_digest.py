@@ -3,18 +3,22 @@
 TFX keys its cache by the dotted name of a function, so edited code would silently reuse old outputs. Each
 node of ours carries the digest of its module and of every module of this project that it imports, directly
 or not, and of the templates beside those: an edit re-runs the nodes it concerns and no others, and a new file
-time means nothing.
+time means nothing. What a whole run's model depends on is one digest more.
 """
 
 import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 from functools import cache
 from pathlib import Path
 
+from pydantic import BaseModel
+
 PACKAGES = ("pipeline", "components", "trainers", "serving")
 _STACK = ("tfx", "tensorflow")
+_NOT_IN_THE_MODEL = ("retrain", "schedule", "orchestrator", "beam")
 
 
 def source_digest(*modules: str) -> str:
@@ -52,6 +56,15 @@ def project_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def work_digest(config: BaseModel) -> str:
+    """Returns a digest of all settings that the model of a run depends on, and of the source code.
+
+    The same data with the same digest make the same model, so that trying again is useless.
+    """
+    settings = {name: value for name, value in config.model_dump().items() if name not in _NOT_IN_THE_MODEL}
+    return hashlib.sha256(f"{json.dumps(settings, sort_keys=True)} {project_digest()}".encode()).hexdigest()
+
+
 def _imports(name: str) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(_path(name).read_text(encoding="utf-8"))):
@@ -81,7 +94,8 @@ def _path(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source for module {name}")
     place = Path(spec.origin).parent.joinpath(*rest)
-    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    if not path.is_file():
-        raise ModuleNotFoundError(f"no source for module {name}")
-    return path
+    # As Python does, which passes over a directory that an older version left with nothing but its byte code.
+    for path in (place / "__init__.py", place.with_suffix(".py")):
+        if path.is_file():
+            return path
+    raise ModuleNotFoundError(f"no source for module {name}")

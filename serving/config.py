@@ -5,15 +5,16 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from components.errors import BadInputError
+from components.settings import Settings, describe
 
 
-class ServerConfig(BaseModel):
+class ServerConfig(Settings):
     """One server. Times are in seconds and sizes in bytes unless the name says otherwise."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=())
 
     model_dir: Path = Field(description="directory of models, or the base of one")
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
@@ -90,12 +91,7 @@ def make_config(values: dict[str, Any]) -> ServerConfig:
     try:
         return ServerConfig.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        message = message[0].lower() + message[1:]
-        key = ".".join(str(part) for part in first["loc"])
-        got = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
-        raise BadInputError(f"setting {key}: {message}{got}" if key else message) from error
+        raise BadInputError(describe(error)) from error
 
 
 def _plain(key: str, value: Any) -> Any:

@@ -45,3 +45,8 @@ class RequestError(Exception):
         self.code = code
         self.message = message
         self.retry_after = retry_after
+
+
+def too_late(seconds: float) -> RequestError:
+    """Returns the refusal of a request that had no answer in so many seconds."""
+    return RequestError(Code.DEADLINE_EXCEEDED, f"no answer within {seconds:g} seconds: the server is overloaded")

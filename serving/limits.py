@@ -13,7 +13,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/?#]+)(?::\d{1,5})?")
-# Names that a client may send are endless; of those that pass, a few.
+# A client can send any number of names, so only this many accepted Host headers are remembered.
 _MOST_REMEMBERED = 100
 
 
@@ -32,11 +32,6 @@ class Gate:
         self._names = names
         self._passed: set[bytes] = set()
         self._token = None if token is None else b"Bearer " + token.encode()
-
-    @property
-    def asks_for_token(self) -> bool:
-        """Whether there is a token."""
-        return self._token is not None
 
     def check_host(self, host: bytes | None) -> None:
         """Lets a Host header pass, or its absence, which no browser leaves it at.
@@ -85,21 +80,6 @@ def is_wildcard(host: str) -> bool:
         return False
 
 
-def too_large(most: int) -> RequestError:
-    """Returns the refusal of a body."""
-    return RequestError(Code.TOO_LARGE, f"the request's body is longer than {most} bytes: send fewer texts at a time")
-
-
-def check_length(declared: bytes | None, most: int) -> None:
-    """Looks at a Content-Length.
-
-    Raises:
-        RequestError: It is above ``most``.
-    """
-    if declared is not None and declared.isdigit() and int(declared[:20]) > most:
-        raise too_large(most)
-
-
 async def read_body(receive: Receive, most: int, declared: bytes | None = None) -> bytes:
     """Returns the body of an ASGI request, which is read no further than the limit.
 
@@ -111,7 +91,8 @@ async def read_body(receive: Receive, most: int, declared: bytes | None = None) 
     Raises:
         RequestError: It is longer, or the client has gone.
     """
-    check_length(declared, most)
+    if declared is not None and declared.isdigit() and int(declared[:20]) > most:
+        raise _too_large(most)
     body = bytearray()
     while True:
         message = await receive()
@@ -119,6 +100,10 @@ async def read_body(receive: Receive, most: int, declared: bytes | None = None) 
             raise RequestError(Code.CANCELLED, "the client has gone")
         body += message.get("body", b"")
         if len(body) > most:
-            raise too_large(most)
+            raise _too_large(most)
         if not message.get("more_body"):
             return bytes(body)
+
+
+def _too_large(most: int) -> RequestError:
+    return RequestError(Code.TOO_LARGE, f"the request's body is longer than {most} bytes: send fewer texts at a time")

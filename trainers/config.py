@@ -1,12 +1,12 @@
 """Training settings that every model family has."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from components.settings import Settings
 
 
-class FitConfig(BaseModel):
+class FitConfig(Settings):
     """How a model is fitted. Steps are counted in batches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=1, description="passes over the train split")
     batch_size: int = Field(256, ge=1, description="rows per gradient step")

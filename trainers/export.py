@@ -7,6 +7,7 @@ import tf_keras
 from tensorflow_transform.saved.saved_transform_io_v2 import SavedModelLoader
 
 from components import features
+from components.file_names import CLASSES_FILE
 
 _CHUNK = 64
 
@@ -38,13 +39,7 @@ class Classifier(tf.Module):
     """
 
     def __init__(self, model: tf_keras.Model, transform: TransformGraph, classes: tuple[str, ...]):
-        """Wraps a trained model.
-
-        Args:
-            model: From dense token ids, int32 [N, T], to logits, float32 [N, C].
-            transform: Turns ``text`` into token ids.
-            classes: Names in label-id order.
-        """
+        """Wraps a trained model; arguments as in ``export``."""
         super().__init__(name="classifier")
         # Saved are its weights. The model itself is out of sight in a function, for the reason that ``TransformGraph``
         # gives.
@@ -111,4 +106,4 @@ def export(model: tf_keras.Model, transform: TransformGraph, classes: tuple[str,
     tf.saved_model.save(classifier, directory, signatures=signatures)
     extra = Path(directory) / "assets.extra"
     extra.mkdir(exist_ok=True)
-    (extra / features.CLASSES_FILE).write_text("\n".join(classes) + "\n", encoding="utf-8")
+    (extra / CLASSES_FILE).write_text("\n".join(classes) + "\n", encoding="utf-8")

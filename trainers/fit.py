@@ -68,7 +68,6 @@ def make_optimizer(config: FitConfig, rows: int, tables: tuple[str, ...]) -> Laz
         learning_rate=schedule,
         weight_decay=config.weight_decay,
         global_clipnorm=config.clip_norm,
-        epsilon=1e-7,
         jit_compile=False,
     )
     optimizer.exclude_from_weight_decay(var_names=[*_NO_DECAY, *tables])
@@ -120,7 +119,8 @@ def fit(
         if _best(epochs) == number:
             weights = model.get_weights()
         if checkpoints:
-            groups = {"model": model.get_weights(), "best": weights, "optimizer": _values(optimizer.variables)}
+            moments = [variable.numpy() for variable in optimizer.variables]
+            groups = {"model": model.get_weights(), "best": weights, "optimizer": moments}
             checkpoints.write(groups, {"epochs": [asdict(epoch) for epoch in epochs]})
     model.set_weights(weights)
     return History(epochs, _best(epochs), model.count_params(), int(optimizer.iterations))
@@ -145,10 +145,6 @@ def _resume(
     epochs = [Epoch(**epoch) for epoch in state["epochs"]]
     _log.info(f"resumed after epoch {len(epochs)}")
     return epochs, groups["best"]
-
-
-def _values(variables: Sequence[tf.Variable]) -> list[np.ndarray]:
-    return [variable.numpy() for variable in variables]
 
 
 def evaluate(model: tf_keras.Model, rows: Split) -> tuple[float, float]:

@@ -26,12 +26,9 @@ Batch: TypeAlias = tuple[np.ndarray | tuple[np.ndarray, ...], np.ndarray]
 
 
 class Split(Protocol):
-    """Rows with labels, int32 [rows], that a model is fitted to; ``spec`` describes one batch of inputs."""
+    """Rows with labels that a model is fitted to; ``spec`` describes one batch of inputs."""
 
     spec: ClassVar[Spec]
-
-    @property
-    def labels(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 
@@ -82,11 +79,6 @@ class Encoded:
 
     vectors: np.ndarray
     rows: Rows
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Of the rows."""
-        return self.rows.labels
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -179,12 +171,8 @@ def to_dataset(split: Split, batch_size: int, seed: int | None = None, skip_epoc
     signature = (split.spec, tf.TensorSpec([None], tf.int32))
     batches = -(-len(split) // batch_size)
     dataset = tf.data.Dataset.from_generator(lambda: split.batches(batch_size, rng), output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(_PREFETCH).with_options(_plain())
-
-
-def _plain() -> tf.data.Options:
-    """Turns tf.data's autotuner off: there is nothing to tune, and an iterator that has run for a while waits up to
-    twenty seconds at its end for the tuner's thread to wake."""
+    # There is nothing to tune, and an iterator that has run for a while waits up to twenty seconds at its end for the
+    # tuner's thread to wake.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return options
+    return dataset.apply(tf.data.experimental.assert_cardinality(batches)).prefetch(_PREFETCH).with_options(options)

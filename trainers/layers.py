@@ -1,5 +1,6 @@
 """Layers that every model family uses."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,8 +13,16 @@ from components import features
 _LARGE = 1e9
 
 
+class Layer(tf_keras.layers.Layer):
+    """A layer whose configuration is what its constructor takes; each argument is an attribute of the same name."""
+
+    def get_config(self) -> dict[str, Any]:
+        names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class MaskedPooling(tf_keras.layers.Layer):
+class MaskedPooling(Layer):
     """Mean, or mean and maximum side by side, over real tokens; zeros for a text without any.
 
     Call: states float32 [N, T, width], mask float32 [N, T] -> float32 [N, width or 2 * width].
@@ -32,12 +41,9 @@ class MaskedPooling(tf_keras.layers.Layer):
         highest = tf.reduce_max(states - _LARGE * (1.0 - weights), axis=1)
         return tf.concat([mean, tf.where(count > 0, highest, 0.0)], axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"kind": self.kind}
-
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class WideNgrams(tf_keras.layers.Layer):
+class WideNgrams(Layer):
     """Linear model over words and hashed bigrams, the wide part of a wide and deep model (Cheng et al. 2016).
 
     A text's weights are summed and divided by the square root of its length. In training, ``word_dropout`` of
@@ -93,13 +99,9 @@ class WideNgrams(tf_keras.layers.Layer):
         bigrams, present = hash_bigrams(ids, self.buckets)
         return tf.concat([ids, self.vocab_size + bigrams], axis=1), tf.concat([kept, kept * present], axis=1)
 
-    def get_config(self) -> dict[str, Any]:
-        names = ("vocab_size", "buckets", "classes", "gain", "word_dropout")
-        return super().get_config() | {name: getattr(self, name) for name in names}
-
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class Experts(tf_keras.layers.Layer):
+class Experts(Layer):
     """Answers with the mean of several experts' logits, a product of experts (Hinton 2002).
 
     In training they stay apart, so that each learns by itself: trained on their sum, the quick one would leave the
@@ -118,9 +120,6 @@ class Experts(tf_keras.layers.Layer):
             return apart
         shares = tf.constant(self.shares or [1.0] * len(logits))
         return tf.reduce_sum(apart * shares[:, tf.newaxis], axis=1) / tf.reduce_sum(shares)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"shares": self.shares}
 
 
 def real_tokens(ids: tf.Tensor, hidden: float) -> tf.Tensor:

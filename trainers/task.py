@@ -10,6 +10,7 @@ import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components import features
+from components.file_names import HISTORY_FILE
 from trainers.checkpoints import Checkpoints
 from trainers.export import TransformGraph, export
 from trainers.fit import History
@@ -57,5 +58,5 @@ class Task:
         export(model, TransformGraph(transform), self.classes, self.fn_args.serving_model_dir)
         run_dir = Path(self.fn_args.model_run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        history.save(run_dir / features.HISTORY_FILE)
+        history.save(run_dir / HISTORY_FILE)
         self.checkpoints.remove()

@@ -16,9 +16,9 @@ from components import features
 from components.artifacts import IngestReport
 from components.example_gen import ingest
 from components.example_gen.source import Source
+from components.file_names import QUARANTINE_FILE, REPORT_FILE
 
-REPORT_FILE = "report.json"
-QUARANTINE_FILE = "quarantine.jsonl"
+_TEXTS = ("data_dir", "train_file", "test_file", "classes", "input_digest", "quarantine_dir", "code_digest")
 _log = logging.getLogger("newsdesk.example_gen")
 
 
@@ -26,16 +26,10 @@ class ExampleGenSpec(component_spec.ComponentSpec):
     """Inputs, outputs and properties of ``ExampleGen``; all properties are part of its cache key."""
 
     PARAMETERS: ClassVar = {
-        "data_dir": component_spec.ExecutionParameter(type=str),
-        "train_file": component_spec.ExecutionParameter(type=str),
-        "test_file": component_spec.ExecutionParameter(type=str),
+        **{name: component_spec.ExecutionParameter(type=str) for name in _TEXTS},
         "spans": component_spec.ExecutionParameter(type=str, optional=True),
-        "classes": component_spec.ExecutionParameter(type=str),
-        "input_digest": component_spec.ExecutionParameter(type=str),
         "malformed_budget": component_spec.ExecutionParameter(type=float),
         "eval_fraction": component_spec.ExecutionParameter(type=float),
-        "quarantine_dir": component_spec.ExecutionParameter(type=str),
-        "code_digest": component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar[dict] = {}
     OUTPUTS: ClassVar = {
@@ -102,15 +96,9 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
     SPEC_CLASS = ExampleGenSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
-    def __init__(
-        self,
-        source: Source,
-        malformed_budget: float,
-        eval_fraction: float,
-        quarantine_dir: str,
-        code_digest: str,
-    ):
-        # Only where there are spans: a node without them is the node it was before there were any.
+    def __init__(self, source: Source, **given: Any):
+        """Takes the other parameters by their names in ``ExampleGenSpec``."""
+        # Without spans the property is left out, so that the cache key stays what it was before spans existed.
         spans = {"spans": json.dumps(dict(zip(source.spans, source.files, strict=True)))} if source.spans else {}
         super().__init__(
             ExampleGenSpec(
@@ -119,10 +107,7 @@ class ExampleGen(base_beam_component.BaseBeamComponent):
                 test_file=source.test,
                 classes=json.dumps(source.classes),
                 input_digest=source.digest,
-                malformed_budget=malformed_budget,
-                eval_fraction=eval_fraction,
-                quarantine_dir=quarantine_dir,
-                code_digest=code_digest,
+                **given,
                 **spans,
                 examples=channel.Channel(type=standard_artifacts.Examples),
                 report=channel.Channel(type=IngestReport),

@@ -31,11 +31,8 @@ def fetch(
 ) -> None:
     """Brings files into a directory; those that are there and whole are left alone.
 
-    Args:
-        directory: Where to; made if missing. A download in progress is kept in ``<name>.part``.
-        base_url: Where from.
-        files: Names and checksums.
-        say: Called with one line per file.
+    The directory is made if missing; a download in progress is kept in ``<name>.part``. ``say`` is called with one
+    line per file.
 
     Raises:
         BadInputError: The server cannot be reached or refuses, the directory cannot be written to, or a

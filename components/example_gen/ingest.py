@@ -23,9 +23,9 @@ _SHOWN_LABELS = 5
 _LABEL_CHARACTERS = 40
 
 
-def eval_or_train(text: str, eval_fraction: float) -> str:
+def eval_or_train(split_key: str, eval_fraction: float) -> str:
     """Returns the split of a training row, by a hash of its content: equal texts share a split for ever."""
-    bucket = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % _HASH_RANGE
+    bucket = int.from_bytes(hashlib.sha256(split_key.encode()).digest()[:8], "big") % _HASH_RANGE
     return features.EVAL if bucket < eval_fraction * _HASH_RANGE else features.TRAIN
 
 
@@ -76,7 +76,7 @@ class ReadFile(beam.DoFn):
                     seen = unknown.setdefault(_shorten(record.label, unknown), {"count": 0, "line": record.line})
                     seen["count"] += 1
                     continue
-                split = element.split or eval_or_train(record.text, self._eval_fraction)
+                split = element.split or eval_or_train(record.split_key, self._eval_fraction)
                 counts[split, label_id] += 1
                 yield beam.pvalue.TaggedOutput(split, to_example(record.text, label_id))
         summary = {

@@ -3,13 +3,17 @@
 ``csv.reader`` in strict mode does the parsing; this module adds what it lacks: line numbers of records,
 a header that is recognised rather than assumed, and recovery. A record with a broken quote costs that
 record only: reading goes on at the next physical line from which a record parses.
+
+A backslash, AG News' line break, stays as it is: the exported graph takes it for one, in whatever text comes.
 """
 
 import csv
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from components.features import LINE_BREAK
 
 COLUMNS = 3
 MAX_FIELD_CHARACTERS = 1_000_000
@@ -20,11 +24,15 @@ _RECORD_START = re.compile(r'"[^"\n]{0,40}",|\d+,')
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record. ``label`` is the raw first column, ``line`` the 1-based line it starts on."""
+    """One record. ``label`` is the raw first column, ``line`` the 1-based line it starts on.
+
+    ``split_key`` is what ``text`` was when ingest wrote line breaks for backslashes: rows stay in the split they had.
+    """
 
     label: str
     text: str
     line: int
+    split_key: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,8 @@ def _check(fields: list[str], line: int, source: _Lines) -> Row | Malformed:
     if len(fields) != COLUMNS:
         return Malformed(line, f"{len(fields)} columns instead of {COLUMNS}", _digest(source.record()))
     label, title, description = fields
-    text = f"{_unescape(title).strip()} {_unescape(description).strip()}".strip()
+    text = _join(title, description)
+    split_key = _join(*(part.replace(LINE_BREAK, "\n") for part in (title, description)))
     if not text:
         return Malformed(line, "no text", _digest(source.record()))
     joined = label + text
@@ -139,12 +148,11 @@ def _check(fields: list[str], line: int, source: _Lines) -> Row | Malformed:
         joined.encode()
     except UnicodeEncodeError:
         return Malformed(line, "bytes that are not UTF-8", _digest(source.record()))
-    return Row(label, text, line)
+    return Row(label, text, line, split_key)
 
 
-def _unescape(field: str) -> str:
-    """AG News writes a line break inside a field as a backslash."""
-    return field.replace("\\", "\n") if "\\" in field else field
+def _join(*parts: str) -> str:
+    return " ".join(part.strip() for part in parts).strip()
 
 
 def _digest(record: str) -> str:

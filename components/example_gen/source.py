@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from components.errors import BadInputError
-from components.features import AG_NEWS_CLASSES, CLASSES_FILE
+from components.features import AG_NEWS_CLASSES
+from components.file_names import CLASSES_FILE
 
 TRAIN_FILE = "train.csv"
 TEST_FILE = "test.csv"
@@ -75,10 +76,7 @@ def open_lines(path: str) -> Iterator[io.TextIOBase]:
     Raises:
         BadInputError: The file is not a readable gzip archive although its name says so.
     """
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as raw:
+    with _open_bytes(path) as raw:
         binary = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
         try:
             yield io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -4,14 +4,15 @@ A span holds ``train.csv`` and ``test.csv``, plain or with ``.gz``. Whoever writ
 there last; without one, a span counts as whole once nothing in it has changed for the settle time.
 """
 
+import contextlib
 import hashlib
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
-from components.errors import BadInputError
+from components.errors import BadInputError, check_address
 from components.example_gen.source import (
     TEST_FILE,
     TRAIN_FILE,
@@ -22,27 +23,26 @@ from components.example_gen.source import (
     is_remote,
     read_classes,
 )
-from components.example_gen.span_files import File, list_spans
-from components.example_gen.window import Window
-from components.features import CLASSES_FILE
+from components.example_gen.window import PREFIX, Window, span_name
+from components.file_names import CLASSES_FILE
 
 MARKER = "_SUCCESS"
 EMPTY, HALF_WRITTEN, DAMAGED, DUPLICATED, LATE, CHANGED, MISNAMED, REFUSED = (
     "empty", "half-written", "damaged", "duplicated", "late", "changed", "misnamed", "refused",
 )  # fmt: skip
-_NAME = re.compile(r"span-([0-9]{8})")
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Span:
-    """The data of one day.
+class File:
+    """A file of a span; ``updated`` is in seconds since 1970, None where the file system does not tell."""
 
-    Attributes:
-        name: Of its directory, ``span-YYYYMMDD``.
-        train, test: File names, plain or with ``.gz``.
-        digests: SHA-256 of what the two files hold when unpacked.
-    """
+    updated: float | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The data of one day; ``digests`` are the SHA-256 of what the two files hold when unpacked."""
 
     name: str
     train: str
@@ -69,13 +69,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Spans:
-    """What a directory holds.
-
-    Attributes:
-        directory: Of all spans.
-        whole: Spans that may be read, oldest first.
-        left_out: The others, oldest first.
-    """
+    """What a directory holds: ``whole`` spans, which may be read, and the others; both oldest first."""
 
     directory: str
     whole: tuple[Span, ...]
@@ -84,15 +78,36 @@ class Spans:
 
 @dataclass(frozen=True)
 class Known:
-    """What was there before.
-
-    Attributes:
-        newest: Name of the newest span of the last accepted run.
-        seen: Digest by name of every span that was whole at some earlier look.
-    """
+    """What was there before: the newest span of the last accepted run, and the digest of every span ever whole."""
 
     newest: str
     seen: Mapping[str, str]
+
+
+def list_spans(directory: Path | str) -> dict[str, dict[str, File]]:
+    """Returns the files of each directory whose name begins like a span's; ``""`` stands for the directory itself.
+
+    Args:
+        directory: Of all spans: a path, or text for any of Beam's file systems.
+
+    Raises:
+        BadInputError: It cannot be read.
+    """
+    if is_remote(directory):
+        return _list_remote(str(directory))
+    found = {}
+    try:
+        for entry in os.scandir(directory):
+            if entry.name.startswith(PREFIX) and entry.is_dir():
+                found[entry.name] = {"": File(entry.stat().st_mtime)}
+                for file in os.scandir(entry.path):
+                    # A writer may take its temporary file away meanwhile.
+                    with contextlib.suppress(FileNotFoundError):
+                        if file.is_file():
+                            found[entry.name][file.name] = File(file.stat().st_mtime)
+    except OSError as error:
+        raise BadInputError(f"{error.filename or directory} cannot be read: {error.strerror}") from error
+    return found
 
 
 def find_spans(
@@ -155,14 +170,13 @@ def holds_spans(directory: Path | str) -> bool:
     Raises:
         BadInputError: It has files of its own beside them, or cannot be read.
     """
-    if not is_remote(directory) and not Path(directory).is_dir():
+    if is_remote(directory):
+        return bool(list_spans(directory))
+    if not Path(directory).is_dir() or not list_spans(directory):
         return False
-    if not list_spans(directory):
-        return False
-    if not is_remote(directory):
-        own = [name for name in (TRAIN_FILE, TEST_FILE) for end in ("", ".gz") if Path(directory, name + end).exists()]
-        if own:
-            raise BadInputError(f"{directory} holds spans and {own[0]} too: move the file into a span of its own")
+    own = [name for name in (TRAIN_FILE, TEST_FILE) for end in ("", ".gz") if Path(directory, name + end).exists()]
+    if own:
+        raise BadInputError(f"{directory} holds spans and {own[0]} too: move the file into a span of its own")
     return True
 
 
@@ -189,16 +203,14 @@ def make_source(spans: Spans, chosen: list[Span]) -> Source:
 def open_data(directory: Path | str, window: str, settle_minutes: float, now: datetime) -> Source:
     """Returns the input files of a directory, whether it is made of spans or holds them itself.
 
-    Args:
-        directory: Where.
-        window: ``data.spans``.
-        settle_minutes, now: As of ``find_spans``.
+    ``window`` is ``data.spans``; ``settle_minutes`` and ``now`` are as of ``find_spans``.
 
     Raises:
         BadInputError: As of ``find_source``, ``find_spans`` and ``choose``; or a window is asked for where there are
             no spans.
     """
     wanted = Window.parse(window)
+    check_address("the address of the data", str(directory), "let the environment log in to the store")
     if not holds_spans(directory):
         if wanted != Window():
             raise BadInputError(
@@ -218,16 +230,23 @@ def describe(source: Source) -> list[str]:
     return [f"spans {read}, {len(source.spans)} in all", *source.left_out]
 
 
-def _is_day(digits: str) -> bool:
+def _list_remote(directory: str) -> dict[str, dict[str, File]]:
+    from apache_beam.io.filesystem import BeamIOError
+    from apache_beam.io.filesystems import FileSystems
+
     try:
-        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
-    except ValueError:
-        return False
-    return True
+        (matched,) = FileSystems.match([f"{directory.rstrip('/')}/{PREFIX}*/*"])
+    except (BeamIOError, ValueError) as error:
+        raise BadInputError(f"{directory} cannot be listed: {' '.join(str(error).split())[:200]}") from error
+    found: dict[str, dict[str, File]] = {}
+    for item in matched.metadata_list:
+        *_, span, name = item.path.split("/")
+        found.setdefault(span, {})[name] = File(item.last_updated_in_seconds or None)
+    return found
 
 
 def _look(path: str, name: str, files: dict[str, File], settle_minutes: float, now: datetime) -> Span | LeftOut:
-    if not ((found := _NAME.fullmatch(name)) and _is_day(found[1])):
+    if span_name(name) != name:
         return LeftOut(name, MISNAMED, "a span is called span-YYYYMMDD, after a day that exists")
     if CLASSES_FILE in files:
         raise BadInputError(f"{path} holds a {CLASSES_FILE}: put one beside the spans, for all of them")

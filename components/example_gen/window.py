@@ -35,7 +35,7 @@ class Window:
         first, dots, last = text.partition("..")
         if not dots:
             raise BadInputError(f"spans are all, last N or FROM..TO with days as YYYYMMDD, not {text!r}")
-        window = cls(None, _span_of(first), _span_of(last))
+        window = cls(None, *(span_name(day) or _bad_day(day) for day in (first, last)))
         if window.last < window.first:
             raise BadInputError(f"the spans {text} end before they begin: exchange the two days")
         return window
@@ -46,12 +46,13 @@ class Window:
         return f"{self.first}..{self.last}" if self.first else "all"
 
 
-def _span_of(day: str) -> str:
+def span_name(day: str) -> str | None:
+    """Returns the name of a day's span, None if there is no such day."""
     found = _DAY.fullmatch(day.strip())
     try:
-        return PREFIX + date(*map(int, found.groups())).isoformat().replace("-", "") if found else _bad_day(day)
+        return PREFIX + date(*map(int, found.groups())).isoformat().replace("-", "") if found else None
     except ValueError:
-        return _bad_day(day)
+        return None
 
 
 def _bad_day(day: str) -> str:

@@ -1,16 +1,19 @@
-"""The artifact that every gate leaves behind, whether it lets pass or not."""
+"""What a gate found and decided: written by its component, and read here by all who ask."""
 
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
 
-from tfx.dsl.io import fileio
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
-from components.errors import GateRejectedError
+from components.clean import clean_all
+from components.errors import BadInputError, GateRejectedError
+from components.file_names import VERDICT_FILE
+from components.files import write_whole
 
-VERDICT_FILE = "verdict.json"
 MOST_ROWS = 10
 """Offending rows that one check keeps."""
 
@@ -38,36 +41,66 @@ class Check:
     rows: tuple[str, ...] = ()
 
 
-def conclude(uri: str, gate: str, checks: Sequence[Check], numbers: dict[str, Any] | None = None) -> None:
-    """Writes a gate's verdict into the artifact at ``uri``, then stops the run if a check says so.
+@dataclass(frozen=True)
+class Verdict:
+    """What one gate says of one run.
 
-    Args:
-        uri: Directory of the verdict; it is complete before anything is raised.
-        gate: Name of the gate.
+    Attributes:
+        gate: Name of the gate, which is the id of its node. A report's ``run.json`` calls it ``name``.
+        passed: Whether the run may go on.
+        reasons: Sentences of the checks of severity ``fail`` that did not pass.
+        warnings: Sentences of those of severity ``warn``.
         checks: All that was looked at.
         numbers: What else was measured.
+    """
 
-    Raises:
-        GateRejectedError: A check of severity ``fail`` did not pass.
+    gate: Annotated[str, Field(validation_alias=AliasChoices("gate", "name"), serialization_alias="name")]
+    passed: bool
+    reasons: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Returns what stands in ``verdict.json``."""
+        return json.dumps(clean_all(asdict(self)), indent=1, ensure_ascii=False)
+
+
+def write_verdict(uri: str, gate: str, checks: Sequence[Check], numbers: dict[str, Any] | None = None) -> None:
+    """Writes a gate's verdict into the artifact at ``uri``. A no raises nothing: whoever launched the gate reads it.
+
+    The run stops where a check of severity ``fail`` did not pass; ``numbers`` are what else was measured.
     """
     missed = [check for check in checks if not check.passed]
     reasons = [check.sentence for check in missed if check.severity == "fail"]
-    verdict = {
-        "gate": gate,
-        "passed": not reasons,
-        "reasons": reasons,
-        "warnings": [check.sentence for check in missed if check.severity == "warn"],
-        "checks": [asdict(check) for check in checks],
-        "numbers": numbers or {},
-    }
-    with fileio.open(os.path.join(uri, VERDICT_FILE), "w") as file:
-        file.write(json.dumps(verdict, indent=1, ensure_ascii=False))
-    if reasons:
-        paths = {name: os.path.join(uri, name) for name in fileio.listdir(uri)}
-        files = {name: _read(path) for name, path in paths.items() if not fileio.isdir(path)}
-        raise GateRejectedError(gate, reasons, files)
+    warnings = [check.sentence for check in missed if check.severity == "warn"]
+    verdict = Verdict(gate, not reasons, reasons, warnings, list(checks), numbers or {})
+    write_whole(Path(uri, VERDICT_FILE), verdict.to_json())
 
 
-def _read(path: str) -> bytes:
-    with fileio.open(path, "rb") as file:
-        return file.read()
+def read_verdict(directory: str | Path) -> Verdict:
+    """Returns the verdict in an artifact's directory.
+
+    Raises:
+        BadInputError: There is none, or it is damaged.
+    """
+    path = Path(directory, VERDICT_FILE)
+    try:
+        return _adapter().validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInputError(f"{path} is missing or damaged: run again with --no-cache") from error
+
+
+def check_verdict(verdict: Verdict) -> None:
+    """Stops the run where a verdict says no.
+
+    Raises:
+        GateRejectedError: With the verdict's reasons.
+    """
+    if not verdict.passed:
+        raise GateRejectedError(verdict.gate, verdict.reasons)
+
+
+@cache
+def _adapter() -> TypeAdapter[Verdict]:
+    return TypeAdapter(Verdict)

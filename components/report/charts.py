@@ -1,7 +1,7 @@
 """The charts of a report: matplotlib draws, the page's style sheet colours.
 
-Each figure uses only the colours of ``_INK`` and its like, which stand for roles. ``components.report.svg`` turns them
-into classes, so that one drawing serves light, dark and print. Every chart has a sentence that says what it shows.
+Each figure uses only the colours of ``components.report.svg``, which stand for roles. Every chart has a sentence that
+says what it shows.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from components.comparison import Comparison, Estimate
+from components.evaluation.comparison import Comparison, Estimate
 from components.report.facts import Lengths, Node
 from components.report.measures import Evaluation, ReliabilityBin, Training
 from components.report.svg import ACCENT, BAD, INK, MUTED, RULE, SECOND, THIRD, drawing, to_svg
@@ -49,7 +49,10 @@ def confusion_chart(evaluation: Evaluation) -> Chart:
 
     def draw(axes: Axes) -> None:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            axes.add_patch(_cell(column, row, ACCENT if row == column else BAD, shares[row, column]))
+            # The larger the share, the stronger the colour; numbers stay readable on all of it, in light and dark.
+            strength, colour = 0.08 + 0.6 * shares[row, column], ACCENT if row == column else BAD
+            place = (column - 0.5, row - 0.5)
+            axes.add_patch(Rectangle(place, 1, 1, facecolor=colour, alpha=strength, edgecolor="none"))
             if len(names) <= _MOST_COUNTS:
                 axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=INK)
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), xlabel="answer", ylabel="label")
@@ -156,7 +159,7 @@ def balance_chart(splits: dict[str, dict[str, int]]) -> Chart:
         axes.set_yticks(range(len(names)), [_brief(name) for name in names])
         axes.set(xlabel="% of the split", ylim=(len(names) - 0.5, -0.5))
         axes.grid(visible=False, axis="y")
-        _legend_above(axes, len(shares))
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=len(shares))
 
     return _chart("balance", text + ".", draw, height=max(2.7, 0.55 * len(names) + 1.0))
 
@@ -196,11 +199,8 @@ def cost_charts(nodes: Sequence[Node]) -> list[Chart]:
             colours = [
                 BAD if node.state == "failed" else MUTED if node.state == "cached" else ACCENT for node in launched
             ]
-            axes.barh(range(len(values)), values, 0.66, color=colours)
-            for place, value in enumerate(values):
-                axes.annotate(
-                    f"{value:,.{digits}f}", (value, place), (4, 0), textcoords="offset points", va="center", color=INK
-                )
+            drawn = axes.barh(range(len(values)), values, 0.66, color=colours)
+            axes.bar_label(drawn, fmt=f"{{:,.{digits}f}}", padding=4)
             axes.set_yticks(range(len(values)), [node.id for node in launched])
             axes.set(xlabel=f"{what.lower()}, {unit}", ylim=(len(values) - 0.4, -0.6), xlim=(0, max(values) * 1.2))
             axes.grid(visible=False, axis="y")
@@ -221,15 +221,6 @@ def _chart(name: str, text: str, draw: Callable[[Axes], None], height: float) ->
         return Chart(to_svg(figure, name, text), text)
 
 
-def _cell(column: int, row: int, colour: str, share: float) -> Rectangle:
-    """The larger the share, the stronger the colour; numbers stay readable on all of it, in light and dark."""
-    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, alpha=0.08 + 0.6 * share, edgecolor="none")
-
-
-def _legend_above(axes: Axes, columns: int) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=columns)
-
-
 def _brief(name: str) -> str:
     return name if len(name) <= _NAME_CHARACTERS else f"{name[: _NAME_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
 
@@ -240,11 +231,8 @@ def _metric_name(name: str) -> str:
 
 def _points(estimate: Estimate) -> tuple[float, float, float]:
     value = estimate.value or 0.0
-    return (
-        100 * value,
-        100 * (value if estimate.low is None else estimate.low),
-        100 * (value if estimate.high is None else estimate.high),
-    )
+    low, high = (value if end is None else end for end in (estimate.low, estimate.high))
+    return 100 * value, 100 * low, 100 * high
 
 
 def _closed(edges: Sequence[int]) -> list[int]:

@@ -6,15 +6,14 @@ early never had, and ``RunFacts.absence`` says why in one sentence.
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
-from components.comparison import Comparison
+from components.evaluation.comparison import Comparison
+from components.gates.verdict import Verdict
+from components.outcomes import NodeState
 from components.report.measures import Baseline, Evaluation, Mistake, Training
-
-FORMAT: Final = 1
-_DONE = ("ran", "cached")
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Node:
     """One node of the graph; ``outputs`` are names and addresses of its artifacts."""
 
     id: str
-    state: str
+    state: NodeState
     seconds: float
     peak_mb: float
     outputs: dict[str, str] = field(default_factory=dict)
@@ -51,31 +50,6 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class GateCheck:
-    """One thing a gate looked at, as in its verdict."""
-
-    name: str
-    severity: str
-    passed: bool
-    sentence: str
-    value: float | None = None
-    limit: float | None = None
-    rows: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A gate's verdict. ``numbers`` is whatever else it measured."""
-
-    name: str
-    passed: bool
-    reasons: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    checks: list[GateCheck] = field(default_factory=list)
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Lengths:
     """Rows per number of words: ``rows[i]`` have ``edges[i]`` words or more and fewer than ``edges[i + 1]``, if any."""
 
@@ -90,15 +64,12 @@ class Data:
 
     Attributes:
         source: ``ag-news`` for the public files, ``sample`` for the bundled ones, ``own`` for all others.
-        directory: Where they were.
-        digest: Of their content.
+        directory: Where the files were; ``digest`` is of their content.
         spans: Days that were read, where the data come as spans.
         left_out: Sentences on days that were not.
         rows: In the files.
         splits: Split to class to rows.
-        malformed: Rows in quarantine.
-        quarantine: Why, and how many rows.
-        quarantine_file: Where they are listed.
+        malformed: Rows in quarantine; ``quarantine`` counts them by reason, ``quarantine_file`` lists them.
         lengths: Of this run's texts and of the champion's, where they are known.
     """
 
@@ -120,13 +91,12 @@ class ModelFacts:
     """A model, what it was made of and how good it is: what its card says.
 
     Attributes:
-        model_name, model_family: As configured.
         classes: Names in label-id order.
         data: Its counts are unknown where ``rows`` is 0.
         evaluation, training, baseline: None where a run did not get that far.
         gates: Verdicts in running order, that of a gate that said no included.
         versions: Name to version of what made the model.
-        encoder: What a BERT was fine-tuned from.
+        summary: What the model is, as the beginning of a sentence; None in facts from before families said it.
         model_version: Directory it was pushed to; None where it was not, or not yet.
         mlflow_run_id, registry_version: Where MLflow has it.
     """
@@ -137,9 +107,9 @@ class ModelFacts:
     data: Data
     evaluation: Evaluation | None
     training: Training | None
-    gates: list[Gate]
+    gates: list[Verdict]
     versions: dict[str, str]
-    encoder: str | None = None
+    summary: str | None = None
     model_version: str | None = None
     mlflow_run_id: str | None = None
     registry_version: str | None = None
@@ -151,16 +121,11 @@ class RunFacts(ModelFacts):
     """One finished, rejected or failed run.
 
     Attributes:
-        run_id: Name of the run.
         tracking: MLflow's address, without a password.
-        workspace: Directory.
         status: ``pushed``, ``rejected`` or ``failed``.
         reasons: Why not pushed, in the run's own words.
         finished_at: ISO 8601, UTC.
-        seconds: Of the whole run.
-        preset: As configured.
         pushed_as: ``champion`` or ``challenger``, None where nothing was pushed.
-        model_dir: Where it was pushed to.
         nodes: In running order.
         mistakes, champion: None where the run did not get that far.
         settings: All of them, dotted.
@@ -180,16 +145,16 @@ class RunFacts(ModelFacts):
     mistakes: list[Mistake] | None
     champion: Champion | None
     settings: dict[str, str]
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
 
     @property
     def stopped_at(self) -> str | None:
         """The node that failed, None if none did."""
-        return next((node.id for node in self.nodes if node.state == "failed"), None)
+        return next((node.id for node in self.nodes if node.state is NodeState.FAILED), None)
 
-    def gate(self, name: str) -> Gate | None:
+    def gate(self, name: str) -> Verdict | None:
         """Returns a gate's verdict, None if it gave none."""
-        return next((gate for gate in self.gates if gate.name == name), None)
+        return next((verdict for verdict in self.gates if verdict.gate == name), None)
 
     def absence(self, node: str) -> str:
         """Returns one sentence on why a run has nothing from ``node``.
@@ -198,18 +163,18 @@ class RunFacts(ModelFacts):
             ValueError: The node finished, so that something ought to be there.
         """
         state = next((item.state for item in self.nodes if item.id == node), None)
-        if state in _DONE:
+        if state and state.finished:
             raise ValueError(f"run {self.run_id}: {node} finished, and yet what it found is missing: repeat the run")
         if state is None and self.nodes:
             return f"Nothing to show: the graph of this run has no {node}."
-        if state == "failed":
+        if state is NodeState.FAILED:
             return f"Nothing to show: {node} ended without a result."
         where = f"{self.stopped_at} stopped the run" if self.stopped_at else "the run ended"
         return f"Nothing to show: {where} before {node} began."
 
     def to_json(self) -> str:
         """Returns one JSON object."""
-        return _adapter().dump_json(self, indent=1).decode()
+        return _adapter().dump_json(self, indent=1, by_alias=True).decode()
 
     @staticmethod
     def from_json(text: str) -> "RunFacts":

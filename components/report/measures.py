@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.comparison import Estimate
+from components.evaluation.comparison import Estimate
 
 METRIC_NAMES = {
     "accuracy": "Accuracy",
@@ -98,12 +98,9 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A linear model on the same rows, and how much more accurate the candidate is.
+    """A linear model on the same rows, fitted on ``train_rows`` of the ``of_rows`` in train.
 
     Attributes:
-        train_rows, of_rows: Rows it was fitted on, of those in train.
-        test_rows: Rows it answered.
-        accuracy, macro_f1: Shares.
         f1: By class; None where a class has neither row nor answer.
         gain: The candidate's accuracy less its own; None where the candidate gave no answers.
     """

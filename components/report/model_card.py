@@ -9,12 +9,11 @@ import jinja2
 import yaml
 
 from components import features
-from components.comparison import Estimate
+from components.evaluation.comparison import Estimate
+from components.gates.table import GATES
 from components.report.facts import ModelFacts
 from components.report.measures import METRIC_NAMES
 
-CARD_FILE = "MODEL_CARD.md"
-"""Name beside the model."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _DATASETS = {
     "ag-news": ("ag_news", "AG News"),
@@ -33,16 +32,19 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~&!])")
 def render_model_card(facts: ModelFacts) -> str:
     """Returns the card as Markdown with Hugging Face's front matter.
 
-    Args:
-        facts: A model that was evaluated.
-
     Raises:
-        ValueError: It was not.
+        ValueError: The model was not evaluated.
     """
     if facts.evaluation is None:
         raise ValueError(f"{facts.model_name} was not evaluated, so a card has nothing to say: evaluate it first")
     front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=100)
-    return _template().render(model=facts, front=front, dataset=_DATASETS[facts.data.source][1], features=features)
+    return _template().render(
+        model=facts,
+        front=front,
+        dataset=_DATASETS[facts.data.source][1],
+        features=features,
+        purposes={gate.name: gate.purpose for gate in GATES},
+    )
 
 
 def _front_matter(facts: ModelFacts) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from urllib.parse import quote, urlsplit
 import jinja2
 from markupsafe import Markup
 
-from components.comparison import Estimate
+from components.evaluation.comparison import Estimate
+from components.gates import table
+from components.gates.verdict import Verdict
 from components.report import charts
-from components.report.facts import Champion, Gate, RunFacts
+from components.report.facts import Champion, RunFacts
 from components.report.measures import METRIC_NAMES
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_GATES = Path(table.__file__).parent
 _MOST_CHARACTERS = 1_500
 _MINUS = "\N{MINUS SIGN}"
 _FEATURES = {"length": "text length"}
@@ -30,10 +33,7 @@ def render_page(facts: RunFacts, directory: Path) -> str:
     """Returns the page.
 
     Every text is escaped, and the page's Content-Security-Policy allows its own style sheet and nothing else.
-
-    Args:
-        facts: The run.
-        directory: Where the page will be, for relative links.
+    Links are relative to ``directory``, where the page will be.
     """
     css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
@@ -44,6 +44,7 @@ def render_page(facts: RunFacts, directory: Path) -> str:
         policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'",
         headline=_headline(facts),
         charts=_charts(facts),
+        gates=table.GATES,
         changes=_changes(champion),
         places=_places(facts, directory),
         generator=f"newsdesk {version('newsdesk')}",
@@ -123,7 +124,7 @@ def _link(facts: RunFacts, place: str, directory: Path) -> str | None:
 @cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader([_TEMPLATES, _GATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -207,7 +208,7 @@ def _plain(name: str) -> str:
     return name.replace("_", " ").replace("/", ", ").replace(".", ", ")
 
 
-def _measured(gate: Gate) -> list[tuple[str, Any]]:
+def _measured(gate: Verdict) -> list[tuple[str, Any]]:
     """Lists what a gate measured beside what its checks have."""
     checked = {check.name for check in gate.checks if check.value is not None}
     return [(name, value) for name, value in _flat(gate.numbers) if name not in checked]

@@ -1,12 +1,11 @@
 """Makes a matplotlib figure an inline SVG element that a page's style sheet can colour.
 
-matplotlib writes colours and fonts into ``style`` attributes, which a strict Content-Security-Policy forbids and which
-no style sheet can change. Here they become presentation attributes, and each colour, which stands for a role, a class
-such as ``fill-accent``. Texts stay texts, in the page's own font.
+matplotlib writes ``style`` attributes, which the page's Content-Security-Policy forbids. Here they become presentation
+attributes, and each colour, which stands for a role, a variable of the style sheet such as ``var(--accent)``: so one
+drawing serves light, dark and print. Texts stay texts, in the page's own font.
 """
 
 import io
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,31 +27,15 @@ ROLES = {
     THIRD: "third",
     BAD: "bad",
 }
-"""Colour to role; what a role looks like is the style sheet's."""
-_SVG = "{http://www.w3.org/2000/svg}"
-_LINK = "{http://www.w3.org/1999/xlink}href"
-_KEPT = {"g", "path", "defs", "clipPath", "rect", "text", "tspan", "use"}
-_ATTRIBUTES = {
-    "clip-path",
-    "dominant-baseline",
-    "fill-opacity",
-    "fill-rule",
-    "opacity",
-    "stroke-dasharray",
-    "stroke-dashoffset",
-    "stroke-linecap",
-    "stroke-linejoin",
-    "stroke-opacity",
-    "stroke-width",
-    "text-anchor",
-}
+"""Colour to the variable of the style sheet that says what it looks like."""
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _FONT_SIZE = 10
-_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "newsdesk",
     # A class named "$AAPL$" is not a formula.
     "text.parse_math": False,
+    # For the widths; the style sheet says which font is shown.
+    "font.family": "DejaVu Sans",
     "font.size": _FONT_SIZE,
     "axes.labelsize": _FONT_SIZE,
     "axes.edgecolor": RULE,
@@ -90,73 +73,34 @@ def to_svg(figure: Figure, name: str, text: str) -> str:
 
     Args:
         figure: Drawn within ``drawing``, in the colours of ``ROLES`` alone.
-        name: Unique on its page; begins every id.
+        name: Unique on its page, so that its ids are.
         text: What it shows, for those who do not see it.
-
-    Raises:
-        ValueError: The figure has a colour, an element or a property that the page could not show as meant.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    root = ElementTree.fromstring(buffer.getvalue())  # noqa: S314  matplotlib wrote it a line above
-    referenced = set(re.findall(r'(?:url\(|href=")#([^)"]+)', buffer.getvalue().decode()))
-    out = ElementTree.Element("svg", {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": text})
-    out.extend([_convert(child, name, referenced) for child in root if _kept(child)])
-    return ElementTree.tostring(out, encoding="unicode", short_empty_elements=True)
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    drawn = ElementTree.fromstring(buffer.getvalue())  # noqa: S314  matplotlib wrote it a line above
+    out = ElementTree.Element("svg", {"viewBox": drawn.attrib["viewBox"], "role": "img", "aria-label": text})
+    # The first element is matplotlib's style sheet.
+    out.extend(list(drawn)[1:])
+    for element in list(out.iter())[1:]:
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = dict(_attributes(element))
+        element.tail = None
+        if element.tag not in ("text", "tspan"):
+            element.text = None
+    return ElementTree.tostring(out, encoding="unicode")
 
 
-def _convert(element: ElementTree.Element, name: str, referenced: set[str]) -> ElementTree.Element:
-    tag = element.tag.removeprefix(_SVG)
-    if tag not in _KEPT:
-        raise ValueError(f"the chart {name} has an element {tag!r}: draw it without")
-    made = ElementTree.Element(tag)
-    made.text, made.tail = element.text if tag in ("text", "tspan") else None, None
-    style = dict(part.split(":", 1) for part in element.attrib.get("style", "").split(";") if ":" in part)
-    classes = []
-    for key, value in [*element.attrib.items(), *((key.strip(), value.strip()) for key, value in style.items())]:
-        if key in ("style", "class"):
-            continue
-        if key == "id":
-            if value in referenced:
-                made.set("id", f"{name}-{value}")
-        elif key in ("href", _LINK):
-            made.set("href", f"#{name}-{value.removeprefix('#')}")
-        elif key in ("fill", "stroke"):
-            classes += _colour(key, value, name, made)
-        elif key in ("font", "font-size"):
-            made.set("font-size", _font_size(value))
-        elif key == "clip-path":
-            made.set(key, value.replace("url(#", f"url(#{name}-"))
-        elif key in ("d", "transform", "x", "y", "width", "height", "points") or key in _ATTRIBUTES:
-            made.set(key, _NUMBER.sub(lambda match: f"{float(match[0]):.2f}", " ".join(value.split())))
-        elif key not in ("font-family", "font-style", "font-weight", "font-stretch", "font-variant"):
-            raise ValueError(f"the chart {name} has a property {key}={value!r} that no page style covers")
-    if classes:
-        made.set("class", " ".join(classes))
-    elif tag == "text":
-        made.set("class", "fill-ink")
-    made.extend([_convert(child, name, referenced) for child in element if _kept(child)])
-    return made
+def _attributes(element: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    for key, value in element.attrib.items():
+        if key == "style":
+            yield from (_declaration(*part.split(":", 1)) for part in value.split(";"))
+        # What nothing refers to has an underscore: figure_1, text_12.
+        elif key != "id" or "_" not in value:
+            yield key.rpartition("}")[2], " ".join(value.split())
 
 
-def _kept(element: ElementTree.Element) -> bool:
-    """matplotlib's own style sheet and metadata are left out."""
-    return element.tag not in (f"{_SVG}style", f"{_SVG}metadata") and (
-        element.tag != f"{_SVG}defs" or any(child.tag != f"{_SVG}style" for child in element)
-    )
-
-
-def _colour(key: str, value: str, name: str, made: ElementTree.Element) -> list[str]:
-    if value == "none":
-        made.set(key, value)
-        return []
-    if value not in ROLES:
-        raise ValueError(f"the chart {name} has the colour {value}: use one that stands for a role")
-    return [f"{key}-{ROLES[value]}"]
-
-
-def _font_size(value: str) -> str:
-    found = re.search(r"([\d.]+)px", value)
-    if not found:
-        raise ValueError(f"a font without a size in pixels: {value!r}")
-    return found[1]
+def _declaration(key: str, value: str) -> tuple[str, str]:
+    value = value.strip()
+    return key.strip(), f"var(--{ROLES[value]})" if value in ROLES else value

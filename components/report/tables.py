@@ -1,16 +1,18 @@
 """From counts and answers to what a report shows of a model: each number with its interval, and the worst mistakes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components import features
-from components.comparison import Estimate
-from components.paired import bootstrap_interval, mean_interval, resample_f1, wilson_interval
-from components.predictions import Predictions
+from components.evaluation.comparison import Estimate, bootstrapped, mean, row_losses, share
+from components.evaluation.paired import resample_f1
+from components.evaluation.predictions import Predictions
 from components.report.measures import (
     CONFIDENCE,
+    METRIC_NAMES,
     ClassMeasures,
     Evaluation,
     Headline,
@@ -21,11 +23,10 @@ from components.report.measures import (
 
 if TYPE_CHECKING:
     # It brings TensorFlow, which these numbers do not need.
-    from components.evaluation_result import SliceMetrics
+    from components.evaluation.result import SliceMetrics
 
 MOST_MISTAKES = 20
 _LOWER_IS_BETTER = ("log_loss", "calibration_error")
-_TINY = 1e-12
 
 
 def evaluation_tables(
@@ -64,18 +65,19 @@ def evaluation_tables(
         "accuracy": _share(right.sum(), matrix.sum()),
         "macro_f1": macro_f1,
         "worst_class_f1": worst.f1,
-        "log_loss": _log_loss(answers) if answers else Estimate(None),
     }
+    if answers:
+        intervals["log_loss"] = mean(row_losses(answers), CONFIDENCE)
     headlines = [
         Headline(
             name,
-            Estimate(value, *_ends(intervals.get(name, Estimate(None)))),
+            replace(intervals.get(name, Estimate(None)), value=value),
             bound=bounds.get(name),
             lower_is_better=name in _LOWER_IS_BETTER,
             about=worst.name if name == "worst_class_f1" else "",
         )
         for name, value in overall.scalars.items()
-        if name in (*intervals, *_LOWER_IS_BETTER)
+        if name in METRIC_NAMES
     ]
     return Evaluation(
         rows=int(matrix.sum()),
@@ -121,33 +123,13 @@ def _f1_estimates(matrix: np.ndarray) -> tuple[list[Estimate], Estimate]:
 
 
 def _bootstrapped(value: float, replicates: np.ndarray) -> Estimate:
-    if np.isnan(value):
-        return Estimate(None)
-    interval = bootstrap_interval(replicates, CONFIDENCE)
-    if interval.low == interval.high:
-        # All right or all wrong: resampling shows nothing that the rows do not, and a point would look like certainty.
-        return Estimate(float(value))
-    return Estimate(float(value), interval.low, interval.high)
+    found = bootstrapped(value, replicates, CONFIDENCE)
+    # All right or all wrong: resampling shows nothing that the rows do not, and a point would look like certainty.
+    return Estimate(found.value) if found.low == found.high else found
 
 
 def _share(part: int, whole: int) -> Estimate:
-    if not whole:
-        return Estimate(None)
-    interval = wilson_interval(int(part), int(whole), CONFIDENCE)
-    return Estimate(float(part / whole), interval.low, interval.high)
-
-
-def _log_loss(answers: Predictions) -> Estimate:
-    rows = np.arange(len(answers.labels))
-    losses = -np.log(np.maximum(answers.probabilities[rows, answers.labels].astype(float), _TINY))
-    if len(losses) < 2:
-        return Estimate(float(losses.mean()))
-    interval = mean_interval(losses, CONFIDENCE)
-    return Estimate(float(losses.mean()), interval.low, interval.high)
-
-
-def _ends(estimate: Estimate) -> tuple[float | None, float | None]:
-    return estimate.low, estimate.high
+    return share(int(part), int(whole), CONFIDENCE)
 
 
 def _reliability(bins: np.ndarray) -> list[ReliabilityBin]:

@@ -1,14 +1,20 @@
 """Entry point of ``newsdesk``. Imports nothing heavy: each subcommand's module is loaded when it is called."""
 
+import codecs
+import encodings.ascii
 import importlib
+import io
+import logging
 import os
 import sys
+from collections.abc import MutableMapping
 
 import click
 
+from components.clean import printable
 from components.errors import BadInputError, GateRejectedError
-from pipeline.environment import prepare
 
+_PLAIN = "newsdesk_ascii"
 COMMANDS = {
     "run": "one whole pipeline run: ingest, validate, transform, train, evaluate, push, track",
     "predict": "classify texts with the pushed model, without a server",
@@ -35,7 +41,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"pipeline.cli.{cmd_name}").command
+        return importlib.import_module(f"pipeline.cli.commands.{cmd_name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -53,7 +59,8 @@ def cli() -> None:
 
 def main() -> None:
     """Runs the command line and turns this project's errors into exit codes."""
-    prepare(os.environ)
+    set_libraries(os.environ)
+    set_output()
     try:
         sys.exit(cli(prog_name="newsdesk", standalone_mode=False))
     except BadInputError as error:
@@ -64,11 +71,49 @@ def main() -> None:
         _end(error.format_message(), 2)
     except click.UsageError as error:
         hint = f"; see {error.ctx.command_path} --help" if error.ctx else ""
-        _end(f"newsdesk: {error.format_message().rstrip('.')}{hint}", 2)
+        _end(printable(f"newsdesk: {error.format_message().rstrip('.')}{hint}"), 2)
     except click.exceptions.Abort:
         _end("newsdesk: interrupted", 130)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+
+
+def set_libraries(environment: MutableMapping[str, str]) -> None:
+    """Sets what TensorFlow and MLflow read; all but the first only where the user has not chosen otherwise.
+
+    Both model families, Transform's layer and Hub's are Keras 2. MLflow reports its use to its makers by
+    default, tries an absent server for four minutes, and draws bars over the screen.
+    """
+    environment["TF_USE_LEGACY_KERAS"] = "1"
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    environment.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    environment.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # It would copy the lock file of whatever project is in the current directory into every registered model.
+    environment.setdefault("MLFLOW_LOG_UV_FILES", "false")
+    environment.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
+
+
+def set_output() -> None:
+    """Lets standard output and standard error replace what their encoding lacks, and logs hold one printable line a
+    record.
+
+    JSON needs no more than ASCII: ``json.dumps`` escapes what an encoding may lack.
+    """
+    # Under its own name, click takes a stream in ASCII for a mistake and writes UTF-8 to it.
+    plain = encodings.ascii.getregentry()
+    plain.name = _PLAIN
+    codecs.register(lambda name: plain if name == _PLAIN else None)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding=_PLAIN if ascii_only else None, errors="replace")
+    logging.setLogRecordFactory(_PrintableRecord)
+
+
+class _PrintableRecord(logging.LogRecord):
+    def getMessage(self) -> str:
+        return printable(super().getMessage())
 
 
 def _end(message: str, code: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run shows: a live table on a terminal, plain lines elsewhere; everything else goes to a log file."""
+"""What commands show: a live table or bar on a terminal, plain lines elsewhere; all else goes to a log file."""
 
 import logging
 import os
@@ -8,17 +8,30 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from rich import progress as rich_progress
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.nodes import CACHED, FAILED, RAN, RUNNING, SKIPPED, WAITING, NodeRun
+from components.clean import printable
+from components.outcomes import NodeState
+from pipeline.run.record import NodeRun
 
-_STYLES = {WAITING: "dim", RUNNING: "yellow", RAN: "green", CACHED: "cyan", FAILED: "bold red", SKIPPED: "dim"}
-_WORDS = {RAN: "done"}
+if TYPE_CHECKING:
+    from components import download
+
+_STYLES = {
+    NodeState.WAITING: "dim",
+    NodeState.RUNNING: "yellow",
+    NodeState.RAN: "green",
+    NodeState.CACHED: "cyan",
+    NodeState.FAILED: "bold red",
+    NodeState.SKIPPED: "dim",
+}
+_WORDS = {NodeState.RAN: "done"}
 _PASSING_SECONDS = 60.0
 
 
@@ -32,20 +45,36 @@ def quiet(log_file: Path) -> Iterator[tuple[IO[str], IO[str]]]:
     Yields:
         The real standard output and standard error.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # A server started later must not inherit the terminal through these.
-    out, err = os.dup(1), os.dup(2)
-    with log_file.open("a", encoding="utf-8") as log, os.fdopen(out, "w") as real_out, os.fdopen(err, "w") as real_err:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    with aside(1, log_file) as out, aside(2, log_file) as err:
+        yield out, err
+
+
+@contextmanager
+def aside(descriptor: int, log_file: Path) -> Iterator[IO[str]]:
+    """Sends what is written to standard output (1) or standard error (2) to a file, and yields the real one."""
+    stream = {1: sys.stdout, 2: sys.stderr}[descriptor]
+    stream.flush()
+    # A server started later must not inherit the terminal through the copy.
+    real_stream = os.fdopen(os.dup(descriptor), "w", 1, stream.encoding, stream.errors)
+    with log_file.open("a", encoding="utf-8") as log, real_stream as real:
+        os.dup2(log.fileno(), descriptor)
         try:
-            yield real_out, real_err
+            yield real
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os.dup2(real_out.fileno(), 1)
-            os.dup2(real_err.fileno(), 2)
+            stream.flush()
+            os.dup2(real.fileno(), descriptor)
+
+
+@contextmanager
+def download_bar(stream: IO[str]) -> "Iterator[download.Progress | None]":
+    """Shows a bar on a terminal, and nothing elsewhere."""
+    if not stream.isatty():
+        yield None
+        return
+    columns = (rich_progress.BarColumn(), rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn())
+    with rich_progress.Progress(*columns, console=Console(file=stream), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class Progress:
@@ -84,15 +113,15 @@ class Progress:
             self._refresh(self._live)
             return
         for node in nodes:
-            if self._shown.get(node.id, WAITING) != node.state:
+            if self._shown.get(node.id, NodeState.WAITING) != node.state:
                 self._shown[node.id] = node.state
-                if node.state != RUNNING:
+                if node.state != NodeState.RUNNING:
                     seconds = f"{node.seconds:6.1f} s" if node.seconds else ""
                     self._console.print(f"{node.id:<18}{_word(node.state):<9}{seconds}".rstrip())
 
     def passing(self, text: str) -> None:
         """Shows a line that the next one replaces; where lines stay, one a minute."""
-        self._passing = text
+        self._passing = text = printable(text)
         if self._live:
             self._refresh(self._live)
         elif time.monotonic() - self._passed >= _PASSING_SECONDS:
@@ -105,7 +134,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Shows one line above the table."""
-        self._console.print(text, style="dim", markup=False, soft_wrap=True)
+        self._console.print(printable(text), style="dim", markup=False, soft_wrap=True)
 
 
 class _Handler(logging.Handler):
@@ -129,7 +158,7 @@ def _table(nodes: list[NodeRun]) -> Table:
     table.add_column("seconds", justify="right")
     table.add_column("peak MB", justify="right")
     for node in nodes:
-        measured = node.state in (RAN, CACHED, FAILED)
+        measured = node.state in (NodeState.RAN, NodeState.CACHED, NodeState.FAILED)
         table.add_row(
             node.id,
             Text(_word(node.state), style=_STYLES[node.state]),
@@ -139,5 +168,5 @@ def _table(nodes: list[NodeRun]) -> Table:
     return table
 
 
-def _word(state: str) -> str:
+def _word(state: NodeState) -> str:
     return _WORDS.get(state, state)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline.retrain.history import DECIDED, FAILED, KILLED, PUSHED, REJECTED, UNREAD, Attempt
+from components.outcomes import Outcome
+from pipeline.retrain.history import Attempt
 
-_FAILURES = (FAILED, KILLED, REJECTED, UNREAD)
+_FAILURES = (Outcome.FAILED, Outcome.KILLED, Outcome.REJECTED, Outcome.UNREAD)
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,11 @@ def read_circuit(
     """
     failed: list[Attempt] = []
     for attempt in attempts:
-        if attempt.status == PUSHED:
+        if attempt.outcome is Outcome.PUSHED:
             failed.clear()
-        elif attempt.status == DECIDED:
-            failed = [item for item in failed if item.status != UNREAD]
-        elif attempt.status in _FAILURES:
+        elif attempt.outcome is Outcome.DECIDED:
+            failed = [item for item in failed if item.outcome is not Outcome.UNREAD]
+        elif attempt.outcome in _FAILURES:
             failed.append(attempt)
     if len(failed) < most_failures:
         return Circuit(False, len(failed))

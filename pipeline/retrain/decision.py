@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.config.retrain import RetrainConfig
 from pipeline.retrain.evidence import Evidence
-from pipeline.retrain.policy import POLICIES, Policy, RetrainConfig, Vote
+from pipeline.retrain.policy import POLICIES, Policy, Vote
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,7 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values."""
-        return {
-            "retrain": self.retrain,
-            "refused": self.refused,
-            "reasons": list(self.reasons),
-            "votes": [asdict(vote) for vote in self.votes],
-            "evidence": self.evidence.to_dict(),
-        }
+        return asdict(self) | {"evidence": self.evidence.to_dict()}
 
 
 def decide(evidence: Evidence, config: RetrainConfig, policies: Sequence[Policy] = POLICIES) -> Decision:
@@ -42,11 +37,6 @@ def decide(evidence: Evidence, config: RetrainConfig, policies: Sequence[Policy]
 
     A newest span that breaks a limit of the DataGate stops the retrain whatever the policies say: with one bad day
     among many good ones the gate itself might not see it. Later days go on without that span.
-
-    Args:
-        evidence: What was measured.
-        config: Settings.
-        policies: In the order of their reasons.
     """
     votes = tuple(policy(evidence, config) for policy in policies)
     newest = max((*evidence.window, *evidence.refused), default="")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import BadInputError
-from components.spool import Spool
-from components.tracking import Store, start_run
+from components.registry.spool import Spool
+from components.registry.tracking import Store, start_run
 from pipeline.retrain.history import Attempt, Notes
 
 EXPERIMENT = "{name}-retrain"
@@ -60,7 +60,7 @@ def _tags(line: Mapping[str, Any], attempt: Attempt | None) -> dict[str, str]:
         "circuit": line["circuit"],
     }
     if attempt:
-        tags |= {"retrained_run": attempt.run_id, "outcome": attempt.status}
+        tags |= {"retrained_run": attempt.run_id, "outcome": attempt.outcome}
     return tags
 
 

@@ -9,42 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from components import features
-from components.data_profile import Profile, from_json
 from components.errors import BadInputError
 from components.example_gen.source import Source, read_classes
 from components.example_gen.spans import REFUSED, Known, LeftOut, Span, Spans, choose, find_spans, make_source
 from components.example_gen.window import Window
-from components.gates.config import DataGateConfig
-from components.registry import CHAMPION, RegisteredVersion, Registry
+from components.file_names import CLASSES_FILE, PROFILE_FILE
+from components.gates.data.config import DataGateConfig
+from components.gates.data.profile import Profile, from_json
+from components.outcomes import Outcome
+from components.registry.registry import CHAMPION, RegisteredVersion, Registry
+from pipeline.config.config import DataConfig
+from pipeline.config.retrain import RetrainConfig
 from pipeline.retrain.evidence import ChampionFacts, Evidence, NewestFacts
-from pipeline.retrain.history import PUSHED, VERDICTS, Attempt
+from pipeline.retrain.history import VERDICTS, Attempt
 from pipeline.retrain.measure import judge, measure_drift, read_span, score
-from pipeline.retrain.policy import RetrainConfig
 
-_PROFILE = "profile.json"
 _DAY_SECONDS = 86_400
-
-
-@dataclass(frozen=True)
-class Feed:
-    """Where data arrive, and what of them a run reads.
-
-    Attributes:
-        directory: Of the spans.
-        window: ``data.spans``.
-        settle_minutes: ``data.settle_minutes``.
-        take_late: Whether late and changed spans are read.
-        malformed_budget, eval_fraction: As ingest has them.
-        gate: Limits that a span alone is held against.
-    """
-
-    directory: Path | str
-    window: str
-    settle_minutes: float
-    take_late: bool
-    malformed_budget: float
-    eval_fraction: float
-    gate: DataGateConfig
 
 
 @dataclass(frozen=True)
@@ -77,24 +57,27 @@ class _Champion:
     troubles: Mapping[str, str]
 
 
+@dataclass(frozen=True)
 class Gatherer:
-    """Looks at the data and the registry."""
+    """Looks at the data and the registry.
 
-    def __init__(self, feed: Feed, config: RetrainConfig, registry: Registry, work: str, cache: Path):
-        """Keeps what does not change.
+    Attributes:
+        directory: Of the spans.
+        data: What of them a run reads.
+        gate: Limits that a span alone is held against.
+        config: What is measured, and how closely.
+        registry: Of the model.
+        work: Digest of settings and code of a run.
+        cache: Directory for the champion's answers.
+    """
 
-        Args:
-            feed: Data.
-            config: What is measured, and how closely.
-            registry: Of the model.
-            work: Digest of settings and code of a run.
-            cache: Directory for the champion's answers.
-        """
-        self.feed = feed
-        self.config = config
-        self.registry = registry
-        self.work = work
-        self.cache = cache
+    directory: Path | str
+    data: DataConfig
+    gate: DataGateConfig
+    config: RetrainConfig
+    registry: Registry
+    work: str
+    cache: Path
 
     def gather(self, now: datetime, notes: Mapping[str, Any], attempts: Sequence[Attempt]) -> Gathered:
         """Returns all that a decision needs.
@@ -112,12 +95,12 @@ class Gatherer:
         key = self._refusal_key(version)
         refused = {digest: item for digest, item in notes.get("refused", {}).items() if item["key"] == key}
         seen = dict(notes.get("seen", {}))
-        pushed = [max(attempt.spans) for attempt in attempts if attempt.status == PUSHED and attempt.spans]
+        pushed = [max(attempt.spans) for attempt in attempts if attempt.outcome is Outcome.PUSHED and attempt.spans]
         known = Known(pushed[-1], seen) if pushed and seen else None
-        spans = find_spans(self.feed.directory, self.feed.settle_minutes, now, known, self.feed.take_late)
+        spans = find_spans(self.directory, self.data.settle_minutes, now, known, self.data.late_spans == "take")
         seen |= {span.name: span.digest for span in spans.whole}
-        judged = {digest for attempt in attempts if attempt.status in VERDICTS for digest in attempt.spans.values()}
-        classes = read_classes(f"{self.feed.directory}/{features.CLASSES_FILE}")
+        judged = {digest for attempt in attempts if attempt.outcome in VERDICTS for digest in attempt.spans.values()}
+        classes = read_classes(f"{self.directory}/{CLASSES_FILE}")
         with tempfile.TemporaryDirectory() as temporary:
             champion = self._fetch(version, attempts, now, Path(temporary)) if version else None
             spans, window, fresh = self._sift(spans, refused, judged, champion, classes, key)
@@ -134,9 +117,9 @@ class Gatherer:
                 evidence = self._measure(evidence, newest, champion, classes, Path(temporary))
         source = make_source(spans, window) if window else None
         work = self.work_of(source) if source else ""
-        tried = [item for item in attempts if item.work == work and item.status in VERDICTS]
+        tried = [item for item in attempts if item.work == work and item.outcome in VERDICTS]
         if tried:
-            evidence = replace(evidence, tried=f"run {tried[-1].run_id} was {tried[-1].status}")
+            evidence = replace(evidence, tried=f"run {tried[-1].run_id} was {tried[-1].outcome}")
         # One that is mended is neither late nor changed.
         seen = {name: digest for name, digest in seen.items() if digest not in {*refused, *fresh}}
         return Gathered(evidence, source, work, seen, refused | fresh, {span.name: span.digest for span in window})
@@ -161,21 +144,21 @@ class Gatherer:
         good = set(judged)
         while True:
             try:
-                window = choose(spans, Window.parse(self.feed.window))
+                window = choose(spans, Window.parse(self.data.spans))
             except BadInputError:
                 # There is none; a bad window was refused when the settings were read.
-                Window.parse(self.feed.window)
+                Window.parse(self.data.spans)
                 return spans, [], fresh
             span = next((item for item in reversed(window) if item.digest not in good), None)
             if span is None:
                 return spans, window, fresh
-            found = read_span(self.feed.directory, span, classes, self.feed.eval_fraction)
+            found = read_span(self.directory, span, classes, self.data.eval_fraction)
             reasons = judge(
                 found,
                 classes,
                 champion.profile if champion else None,
-                self.feed.gate,
-                self.feed.malformed_budget,
+                self.gate,
+                self.data.malformed_budget,
                 self.config.least_rows,
             )
             if reasons:
@@ -187,7 +170,7 @@ class Gatherer:
     def _measure(
         self, evidence: Evidence, newest: Span, champion: _Champion, classes: tuple[str, ...], temporary: Path
     ) -> Evidence:
-        found = read_span(self.feed.directory, newest, classes, self.feed.eval_fraction)
+        found = read_span(self.directory, newest, classes, self.data.eval_fraction)
         # What cannot be measured is told, and the other reasons are looked at all the same.
         facts, unmeasured = NewestFacts(newest.name), dict(champion.troubles)
         train = len(found.rows[features.TRAIN])
@@ -229,13 +212,13 @@ class Gatherer:
         except BadInputError as error:
             return _Champion(facts, None, None, {"drift": str(error), "accuracy": str(error)})
         try:
-            profile = from_json((temporary / _PROFILE).read_bytes())
+            profile = from_json((temporary / PROFILE_FILE).read_bytes())
         except (OSError, ValueError) as error:
-            return _Champion(facts, temporary / "model", None, {"drift": f"the champion's {_PROFILE}: {error}"})
+            return _Champion(facts, temporary / "model", None, {"drift": f"the champion's {PROFILE_FILE}: {error}"})
         return _Champion(facts, temporary / "model", profile, {})
 
     def _refusal_key(self, version: RegisteredVersion | None) -> str:
-        settings = f"{self.feed.gate.model_dump_json()} {self.feed.malformed_budget} {self.config.least_rows}"
+        settings = f"{self.gate.model_dump_json()} {self.data.malformed_budget} {self.config.least_rows}"
         return hashlib.sha256(f"{settings} {version.version if version else ''}".encode()).hexdigest()[:16]
 
 

@@ -3,23 +3,21 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from components.errors import BadInputError
+from components.files import locked, write_whole
+from components.outcomes import Outcome
 
-STARTED, ENDED, RESET = "started", "ended", "reset"
-PUSHED, REJECTED, FAILED, KILLED, STOPPED = "pushed", "rejected", "failed", "killed", "stopped"
-UNREAD, DECIDED = "unread", "decided"
-"""Outcomes of a decision without a run: the evidence could not be read, or could be again after that."""
-VERDICTS = (PUSHED, REJECTED)
+VERDICTS = (Outcome.PUSHED, Outcome.REJECTED)
 """Outcomes in which a run has said what it thinks of its spans."""
+_STARTED, _ENDED, _RESET = "started", "ended", "reset"
+"""Kinds of lines."""
 _log = logging.getLogger("newsdesk.retrain")
 
 
@@ -70,7 +68,7 @@ class Attempt:
     Attributes:
         run_id: Of the run.
         moment: When it ended; when it began where that is not known.
-        status: One of the constants of this module; ``started`` while it is at work, or where it was killed.
+        outcome: ``started`` while it is at work, or where it was killed.
         reasons: Why it was not pushed.
         spans: Digest by name of the spans it read.
         work: Digest of everything that its model depends on.
@@ -78,7 +76,7 @@ class Attempt:
 
     run_id: str
     moment: datetime
-    status: str
+    outcome: Outcome
     reasons: tuple[str, ...]
     spans: Mapping[str, str]
     work: str
@@ -92,38 +90,52 @@ class History:
 
     def start(self, run_id: str, moment: datetime, spans: Mapping[str, str], work: str) -> None:
         """Records that a run begins."""
-        said = {"kind": STARTED, "run_id": run_id, "moment": moment.isoformat(), "spans": dict(spans), "work": work}
+        said = {"kind": _STARTED, "run_id": run_id, "moment": moment.isoformat(), "spans": dict(spans), "work": work}
         append(self.path, said)
 
-    def end(self, run_id: str, moment: datetime, status: str, reasons: tuple[str, ...] = ()) -> None:
+    def end(self, run_id: str, moment: datetime, outcome: Outcome, reasons: Sequence[str] = ()) -> None:
         """Records how it ended; also for a decision that failed before a run began."""
-        said = {"kind": ENDED, "run_id": run_id, "moment": moment.isoformat(), "status": status}
+        said = {"kind": _ENDED, "run_id": run_id, "moment": moment.isoformat(), "status": outcome.status}
         append(self.path, said | {"reasons": list(reasons)})
 
     def reset(self, moment: datetime) -> None:
         """Records that somebody has looked: what failed before counts no more."""
-        append(self.path, {"kind": RESET, "moment": moment.isoformat()})
+        append(self.path, {"kind": _RESET, "moment": moment.isoformat()})
 
     def attempts(self) -> list[Attempt]:
-        """Returns all attempts, oldest first."""
-        found: dict[str, Attempt] = {}
+        """Returns all attempts, oldest first.
+
+        Raises:
+            BadInputError: A line has a status that this version does not know.
+        """
+        found: dict[str, dict[str, Any]] = {}
         for line in read(self.path):
-            if line["kind"] not in (STARTED, ENDED):
-                continue
-            run_id, moment = line["run_id"], datetime.fromisoformat(line["moment"])
-            before = found.pop(run_id, None)
-            spans, work = (
-                line.get("spans", before.spans if before else {}),
-                line.get("work", before.work if before else ""),
+            if line["kind"] in (_STARTED, _ENDED):
+                found[line["run_id"]] = found.pop(line["run_id"], {}) | line
+        return [
+            Attempt(
+                run_id,
+                datetime.fromisoformat(line["moment"]),
+                self._outcome(line.get("status", Outcome.STARTED)),
+                tuple(line.get("reasons", ())),
+                line.get("spans", {}),
+                line.get("work", ""),
             )
-            found[run_id] = Attempt(
-                run_id, moment, line.get("status", STARTED), tuple(line.get("reasons", ())), spans, work
-            )
-        return list(found.values())
+            for run_id, line in found.items()
+        ]
+
+    def _outcome(self, status: str) -> Outcome:
+        try:
+            return Outcome(status)
+        except ValueError as error:
+            raise BadInputError(
+                f"{self.path} has a status {status!r}, which this version of newsdesk does not know: use the version "
+                "that wrote it, or move the file away, and with it what was tried"
+            ) from error
 
     def since_reset(self) -> list[Attempt]:
         """Returns the attempts after the last reset."""
-        resets = [datetime.fromisoformat(line["moment"]) for line in read(self.path) if line["kind"] == RESET]
+        resets = [datetime.fromisoformat(line["moment"]) for line in read(self.path) if line["kind"] == _RESET]
         last = max(resets, default=None)
         return [item for item in self.attempts() if last is None or item.moment > last]
 
@@ -152,13 +164,7 @@ class Notes:
 
     def write(self, **values: Any) -> None:
         """Replaces some of them."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".tmp-{self.path.name}")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(self.read() | values, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        write_whole(self.path, json.dumps(self.read() | values))
 
 
 @contextmanager
@@ -169,12 +175,6 @@ def one_at_a_time(directory: Path) -> Iterator[None]:
         BadInputError: Another is at work.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(directory / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise BadInputError(f"another retraining is at work in {directory.parent}: wait until it is done") from error
-    try:
+    refusal = f"another retraining is at work in {directory.parent}: wait until it is done"
+    with locked(directory / ".lock", lambda: refusal):
         yield
-    finally:
-        lock.release()

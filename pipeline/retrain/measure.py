@@ -2,20 +2,22 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from components import features
-from components.data_profile import Profile
+from components.evaluation.paired import wilson_interval
 from components.example_gen.reader import Malformed, read_records
 from components.example_gen.source import open_lines
 from components.example_gen.spans import Span
-from components.gates import drift_checks
-from components.gates.config import DataGateConfig, Limit
-from components.gates.data_checks import check_data
-from components.gates.data_facts import Data, gather
+from components.gates.config import Limit
+from components.gates.data import drift_checks
+from components.gates.data.checks import check_data
+from components.gates.data.config import DataGateConfig
+from components.gates.data.facts import Data, gather
+from components.gates.data.profile import Profile
+from pipeline.config.retrain import DriftConfig
 from pipeline.retrain.evidence import Accuracy, Measured
-from pipeline.retrain.policy import DriftConfig
 
 _MEASURES = {
     "class_drift": drift_checks.class_drift,
@@ -24,8 +26,6 @@ _MEASURES = {
     "oov_rate": drift_checks.new_words,
 }
 _SHOWN_CHARACTERS = 40
-_Z = 1.959964
-"""Of a two-sided interval of 95%."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_span(directory: Path | str, span: Span, classes: tuple[str, ...], eval_
                 elif record.label not in ids:
                     unknown[record.label[:_SHOWN_CHARACTERS]] += 1
                 else:
-                    split = fixed or eval_or_train(record.text, eval_fraction)
+                    split = fixed or eval_or_train(record.split_key, eval_fraction)
                     rows[split].append((record.text.encode(), ids[record.label]))
     return SpanRows(rows, malformed, dict(unknown))
 
@@ -138,8 +138,8 @@ def score(model: Path, rows: list[tuple[bytes, int]], most_rows: int, examples: 
     """
     import tensorflow as tf
 
+    from components.evaluation.predictions import score_cached
     from components.example_gen.ingest import to_example
-    from components.predictions import score_cached
 
     step = max(1, math.ceil(len(rows) / most_rows))
     place = examples / f"Split-{features.TEST}"
@@ -149,12 +149,5 @@ def score(model: Path, rows: list[tuple[bytes, int]], most_rows: int, examples: 
             writer.write(to_example(text.decode(), label))
     answers = score_cached(model, str(examples), features.TEST, cache)
     right = int((answers.label_ids == answers.labels).sum())
-    return wilson(right, len(answers.labels))
-
-
-def wilson(right: int, rows: int) -> Accuracy:
-    """Returns a share with its 95% interval (Wilson 1927, J. Am. Stat. Assoc. 22:209)."""
-    share = right / rows
-    middle = (share + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
-    half = _Z * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2)) / (1 + _Z**2 / rows)
-    return Accuracy(share, rows, max(0.0, middle - half), min(1.0, middle + half))
+    count = len(answers.labels)
+    return Accuracy(right / count, count, *astuple(wilson_interval(right, count)))

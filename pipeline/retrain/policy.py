@@ -1,52 +1,10 @@
-"""When to retrain: the settings, and each reason as a function of the evidence."""
+"""When to retrain: each reason as a function of the evidence and of the settings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from pipeline.config.retrain import RetrainConfig
 from pipeline.retrain.evidence import Evidence
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DriftConfig(_Section):
-    """How far the newest span may be from the data behind the champion before that is a reason to retrain.
-
-    Each limit lies between what honest samples of one source show and where the DataGate stops a run.
-    """
-
-    class_drift: float | None = Field(1.75, ge=1, description="factor by which a class's odds changed; none is never")
-    length_drift: float | None = Field(0.03, ge=0, description="Jensen-Shannon divergence of words per text, bits")
-    vocabulary_drift: float | None = Field(0.02, ge=0, description="Jensen-Shannon divergence of words, bits")
-    oov_rate: float | None = Field(0.06, ge=0, description="growth of the share of words the champion's data lack")
-
-
-class RetrainConfig(_Section):
-    """Reasons to retrain, and what happens when retraining fails. ``none`` switches a reason off."""
-
-    new_spans: int | None = Field(1, ge=1, description="retrain once so many spans are there that no run has judged")
-    champion_days: float | None = Field(30, gt=0, description="retrain once the champion is so many days old")
-    drift: DriftConfig = DriftConfig()
-    accuracy_floor: float | None = Field(None, ge=0, le=1, description="least accuracy on the newest labelled span")
-    accuracy_loss: float | None = Field(
-        0.03, ge=0, le=1, description="most accuracy that the champion may lose on the newest span, beyond chance"
-    )
-    score_rows: int = Field(2_000, ge=1, description="rows of the newest span that the champion answers, at most")
-    least_rows: int = Field(200, ge=1, description="a span with fewer rows is too small to judge")
-    warm_start: bool = Field(False, description="begin with the champion's weights instead of new ones")
-    vocabulary: Literal["refuse", "from scratch"] = Field(
-        "refuse", description="what to do where the champion's vocabulary is not that of the run it would start"
-    )
-    failures: int = Field(2, ge=1, description="failures in a row that open the circuit")
-    cool_down_hours: float | None = Field(20, gt=0, description="until an open circuit allows one try; none is never")
-    webhook_env: str = Field(
-        "NEWSDESK_WEBHOOK", pattern=r"^[A-Z][A-Z0-9_]*$", description="environment variable with the URL for alerts"
-    )
-    webhook_seconds: float = Field(10, gt=0, description="most seconds that the webhook may take to answer")
 
 
 @dataclass(frozen=True)
@@ -77,7 +35,7 @@ def no_champion(evidence: Evidence, config: RetrainConfig) -> Vote:
 def new_spans(evidence: Evidence, config: RetrainConfig) -> Vote:
     """Counts spans that no run has come to a verdict on."""
     count = len(evidence.new)
-    said = f"{_spans(count)} new ({', '.join(evidence.new[-3:]) or 'none'})"
+    said = f"{count} span{'s' * (count != 1)} new ({', '.join(evidence.new[-3:]) or 'none'})"
     if config.new_spans is None:
         return Vote("new_spans", False, f"{said}, which is no reason here")
     # Data of which every new day was refused are the data of last time.
@@ -131,10 +89,6 @@ def accuracy(evidence: Evidence, config: RetrainConfig) -> Vote:
 
 
 POLICIES: tuple[Policy, ...] = (no_champion, new_spans, champion_days, drift, accuracy)
-
-
-def _spans(count: int) -> str:
-    return f"{count} span{'s' * (count != 1)}"
 
 
 def _unknown(what: str, evidence: Evidence) -> str:

@@ -1,15 +1,16 @@
-"""Whether a run may begin with the champion's weights: only if ids mean the same words in both."""
+"""Whether a run may begin with the champion's weights: only if they mean the same in both, which its family knows."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from components.errors import BadInputError
-
-VOCABULARY_ASSET = "assets/vocabulary"
-"""Where the transformer's export holds the vocabulary that Transform made."""
+from components.registry.registry import SERVING_VERSION, Registry
+from components.registry.tracking import Store, find_runs
+from pipeline.config.config import Config
+from pipeline.config.families import FAMILIES, Prepared
+from trainers.family import Champion, NoWarmStartError
 
 
 @dataclass(frozen=True)
@@ -17,58 +18,50 @@ class WarmStart:
     """What a run begins with.
 
     Attributes:
-        prepared: What the graph is handed: ``warm_start`` with ``model``, ``vocabulary_digest`` and, where Transform
-            must not make a vocabulary of its own, ``vocabulary``; empty for new weights.
-        sentence: The same in words.
+        sentence: In words.
+        prepared: What the graph is handed: under ``warm_start`` the place ``model`` and what the family adds; empty
+            for new weights.
     """
 
     sentence: str
     prepared: dict[str, Any] = field(default_factory=dict)
 
 
-def plan_warm_start(
-    model: Path,
-    tags: Mapping[str, str],
-    family: str,
-    prepared: Mapping[str, Any],
-    otherwise: Literal["refuse", "from scratch"],
-) -> WarmStart:
-    """Returns how to begin with a pushed model.
-
-    The transformer learns its vocabulary from the data, so a new window would make another one; it is handed the
-    champion's instead. BERT's belongs to its encoder and must be the champion's already.
+def find_warm_start(config: Config, prepared: Prepared, base: Path, version: str, tracking: Store) -> WarmStart:
+    """Returns how to begin with a pushed version; arguments and errors besides are those of ``plan_warm_start``.
 
     Args:
-        model: SavedModel directory of the champion.
-        tags: Of its MLflow run: ``model_family``, and for BERT ``prepared.vocabulary_digest``.
-        family: Of the run.
-        prepared: What the family's ``prepare`` returned.
-        otherwise: What to do where it is impossible.
+        base: Model base of the pushed versions.
+        version: The champion's.
+        tracking: MLflow's, which knows the run that trained it.
+    """
+    trained = Registry(tracking, config.name).with_tag(SERVING_VERSION, version)
+    tags: Mapping[str, str] = find_runs(tracking, trained.run_id)[0].tags if trained else {}
+    return plan_warm_start(config, prepared, Champion(base / version, tags))
+
+
+def plan_warm_start(config: Config, prepared: Prepared, champion: Champion) -> WarmStart:
+    """Returns how to begin with a pushed model; ``prepared`` is what the family's ``prepare`` returned.
 
     Raises:
-        BadInputError: It is impossible, and ``otherwise`` is ``refuse``.
+        BadInputError: It is impossible, and ``retrain.vocabulary`` is ``refuse``.
     """
-    why = None
-    if tags.get("model_family") != family:
-        why = f"the champion is of family {tags.get('model_family', 'unknown')} and not {family}"
-    elif not (model / "variables").is_dir():
-        why = f"the champion's weights are no longer in {model}"
-    elif family == "bert":
-        digest = tags.get("prepared.vocabulary_digest", "")
-        if digest != prepared["vocabulary_digest"]:
-            why = f"the champion's vocabulary is not that of {prepared['name']}"
-        entry = {"model": str(model), "vocabulary_digest": digest}
-    else:
-        vocabulary = model / VOCABULARY_ASSET
-        if vocabulary.is_file():
-            digest = hashlib.sha256(vocabulary.read_bytes()).hexdigest()
-            entry = {"model": str(model), "vocabulary": str(vocabulary), "vocabulary_digest": digest}
-        else:
-            why = f"the champion's vocabulary is not at {vocabulary}"
-    if why is None:
-        return WarmStart(f"begins with the weights and the vocabulary of {model}", {"warm_start": entry})
-    if otherwise == "refuse":
-        raise BadInputError(
-            f"no warm start: {why} (set retrain.vocabulary='from scratch', or retrain.warm_start=false)"
-        )
-    return WarmStart(f"begins from scratch: {why}")
+    try:
+        entry = _entry(config, prepared, champion)
+    except NoWarmStartError as error:
+        if config.retrain.vocabulary == "refuse":
+            raise BadInputError(
+                f"no warm start: {error} (set retrain.vocabulary='from scratch', or retrain.warm_start=false)"
+            ) from error
+        return WarmStart(f"begins from scratch: {error}")
+    return WarmStart(f"begins with the weights of {champion.directory}", {"warm_start": entry})
+
+
+def _entry(config: Config, prepared: Prepared, champion: Champion) -> dict[str, Any]:
+    known = champion.tags.get("model_family", "unknown")
+    if known != config.model:
+        raise NoWarmStartError(f"the champion is of family {known} and not {config.model}")
+    if not (champion.directory / "variables").is_dir():
+        raise NoWarmStartError(f"the champion's weights are no longer in {champion.directory}")
+    family = FAMILIES[config.model]
+    return {"model": str(champion.directory), **family.warm_start(family.of(config), prepared, champion)}

@@ -2,29 +2,22 @@
 
 import time
 
-from components.spool import Spool
-from components.tracking import Store, TrackedRun, connect, find_runs
-from pipeline.metadata import MetadataPlace
-from pipeline.nodes import FAILED, SKIPPED, NodeRun
-from pipeline.run import FAILED as RUN_FAILED
-from pipeline.run import PUSHED, Request, RunResult, keep_report, link, summarize, tag_candidate, track
-from pipeline.run import REJECTED as RUN_REJECTED
-from pipeline.runners.launch import annotate_run
-from pipeline.runners.steps import BAD_INPUT, FAILURE, REJECTED, Decided, Ended, Steps, write
-from pipeline.workspace import Workspace
-
-_STATUS = {REJECTED: (RUN_REJECTED, 3), BAD_INPUT: (RUN_FAILED, 2), FAILURE: (RUN_FAILED, 1)}
+from components.files import write_whole
+from components.outcomes import NodeState, Outcome
+from components.registry.spool import Spool
+from components.registry.tracking import Store, TrackedRun, connect, find_runs
+from pipeline.run.launch import annotate_run
+from pipeline.run.record import NodeRun, Request, RunResult
+from pipeline.run.track import keep_report, link, tag_candidate, track
+from pipeline.runners.steps import Decided, Ended, Steps
+from pipeline.workspace.metadata import MetadataPlace
+from pipeline.workspace.place import Workspace
 
 
 def finish(steps: Steps, workspace: Workspace, tracking: Store) -> RunResult:
     """Tells MLflow what the nodes left, tags the candidate, writes the page, and ends the MLflow run.
 
     It may be repeated: it says the same again.
-
-    Args:
-        steps: Files of the run.
-        workspace: Where the run is.
-        tracking: MLflow's.
 
     Returns:
         What ``newsdesk run`` would have printed.
@@ -53,14 +46,15 @@ def finish(steps: Steps, workspace: Workspace, tracking: Store) -> RunResult:
         place = MetadataPlace(decided.metadata, patience_seconds=decided.config.stores.patience_seconds)
         link(tracked, nodes, lambda **said: annotate_run(place, decided.run_id, **said))
     track(tracked, nodes, request, result)
-    if result.status != PUSHED:
-        gate = next((f"{end.gate}: " for end in ends if end.kind == REJECTED), "")
+    pushed = result.outcome is Outcome.PUSHED
+    if not pushed:
+        gate = next((f"{end.gate}: " for end in ends if end.outcome is Outcome.REJECTED), "")
         tracked.tags({"reason": gate + "; ".join(result.reasons)})
-    tracked.end("FINISHED" if result.status == PUSHED else "FAILED")
+    tracked.end("FINISHED" if pushed else "FAILED")
     tag_candidate(tracked, nodes, decided.config.name, result)
     result.seconds = round(time.time() - decided.started, 2)
     keep_report(result, nodes, request)
-    write(steps.directory / "result.json", result.to_json().encode())
+    write_whole(steps.directory / "result.json", result.to_json().encode())
     return result
 
 
@@ -68,26 +62,26 @@ def _end_of(steps: Steps, node_id: str) -> Ended:
     if ended := steps.ended(node_id):
         return ended
     if steps.started(node_id):
-        return Ended(NodeRun(node_id, FAILED), FAILURE, None, (f"{node_id} was killed before it ended",))
-    return Ended(NodeRun(node_id, SKIPPED))
+        reasons = (f"{node_id} was killed before it ended",)
+        return Ended(NodeRun(node_id, NodeState.FAILED), Outcome.FAILED, None, reasons)
+    return Ended(NodeRun(node_id, NodeState.SKIPPED))
 
 
 def _conclude(decided: Decided, ends: list[Ended]) -> RunResult:
     result = RunResult(
-        PUSHED,
+        Outcome.PUSHED,
         decided.run_id,
         mlflow_run_id=decided.mlflow_run_id,
         model_family=decided.config.model,
         model_name=decided.config.name,
-        nodes=summarize([end.node for end in ends]),
+        nodes=[end.node.summary() for end in ends],
     )
-    failed = next((end for end in ends if end.kind), None)
-    skipped = next((end for end in ends if end.node.state == SKIPPED), None)
-    if failed and failed.kind:
-        result.status, result.exit_code = _STATUS[failed.kind]
-        result.reasons = list(failed.reasons)
+    failed = next((end for end in ends if end.outcome), None)
+    skipped = next((end for end in ends if end.node.state is NodeState.SKIPPED), None)
+    if failed and failed.outcome:
+        result.outcome, result.reasons = failed.outcome, list(failed.reasons)
     elif skipped:
-        result.status, result.exit_code = RUN_FAILED, 1
+        result.outcome = Outcome.FAILED
         result.reasons = [f"the orchestrator did not run {skipped.node.id}"]
     return result
 

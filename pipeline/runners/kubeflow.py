@@ -18,8 +18,8 @@ from typing import Any
 from kfp import compiler, dsl
 from kfp.dsl import structures
 
-from pipeline.config import Config
-from pipeline.orchestrator import OrchestratorConfig
+from pipeline.config.config import Config
+from pipeline.config.orchestrator import OrchestratorConfig
 from pipeline.runners.parameters import Parameter, parameters_of, slug
 
 COMMAND = ["newsdesk", "node"]
@@ -28,14 +28,7 @@ Edges = dict[str, list[str]]
 
 
 def compile_kubeflow(edges: Edges, config: Config, image: str, preset_arguments: Sequence[str]) -> str:
-    """Returns the pipeline as YAML.
-
-    Args:
-        edges: Node to the nodes it waits for, in an order in which they may run.
-        config: Defaults of the parameters, and what containers are given.
-        image: Of every container.
-        preset_arguments: What ``newsdesk node begin`` is told besides the parameters, such as ``--preset sample``.
-    """
+    """Returns the pipeline as YAML; ``edges`` are what ``edges_of`` returns, the rest as ``compile_for`` takes it."""
     orchestrator, parameters = config.orchestrator, parameters_of(config)
     place = ["--workspace", orchestrator.workspace]
     metadata = ["--metadata", orchestrator.metadata] if orchestrator.metadata else []

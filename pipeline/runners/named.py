@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from components import register
 from components.example_gen import component as example_gen
+from components.registry import register
 
 RUN_ID = {"name": ""}
 """Set by the step before TFX makes the executor."""
@@ -25,5 +25,5 @@ class RegisterExecutor(_Named, register.Executor):
 
 EXECUTORS = {
     "components.example_gen.component.Executor": f"{__name__}.ExampleGenExecutor",
-    "components.register.Executor": f"{__name__}.RegisterExecutor",
+    "components.registry.register.Executor": f"{__name__}.RegisterExecutor",
 }

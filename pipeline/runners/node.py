@@ -1,14 +1,13 @@
 """One step of a run: one node of the graph that ``begin`` has kept, through TFX's portable launcher."""
 
-import difflib
-
 from tfx.proto.orchestration import pipeline_pb2
 
-from components.errors import BadInputError, GateRejectedError
-from pipeline.metadata import MetadataPlace
-from pipeline.nodes import CACHED, RAN, NodeRun
-from pipeline.runners.launch import NodeLauncher
-from pipeline.runners.steps import BAD_INPUT, FAILURE, REJECTED, Ended, Steps
+from components.errors import BadInputError, GateRejectedError, nearest
+from components.outcomes import Outcome
+from pipeline.run.launch import NodeLauncher
+from pipeline.run.record import NodeRun, explain
+from pipeline.runners.steps import Ended, Steps
+from pipeline.workspace.metadata import MetadataPlace
 
 
 def run_node(steps: Steps, node_id: str) -> NodeRun:
@@ -23,15 +22,14 @@ def run_node(steps: Steps, node_id: str) -> NodeRun:
     """
     decided = steps.decided()
     if node_id not in decided.nodes:
-        near = difflib.get_close_matches(node_id, decided.nodes, n=1, cutoff=0.0)[0]
-        raise BadInputError(f"the graph has no node {node_id!r}: did you mean {near!r}?")
+        raise BadInputError(f"the graph has no node {node_id!r}: did you mean {nearest(node_id, decided.nodes)!r}?")
     if before := repeat(steps, node_id):
         return before
     steps.start(node_id)
     ir = pipeline_pb2.Pipeline.FromString(steps.graph.read_bytes())
     place = MetadataPlace(decided.metadata, patience_seconds=decided.config.stores.patience_seconds)
     node, error = NodeLauncher(ir, place, decided.run_id).run(node_id)
-    steps.end(explain(node, error))
+    steps.end(ended(node, error))
     if error:
         raise error
     return node
@@ -44,19 +42,14 @@ def repeat(steps: Steps, node_id: str) -> NodeRun | None:
         GateRejectedError: Its gate has said no.
     """
     before = steps.ended(node_id)
-    if before and before.kind == REJECTED:
+    if before and before.outcome is Outcome.REJECTED:
         raise GateRejectedError(before.gate or node_id, list(before.reasons))
-    return before.node if before and before.node.state in (RAN, CACHED) else None
+    return before.node if before and before.node.state.finished else None
 
 
-def explain(node: NodeRun, error: BaseException | None) -> Ended:
+def ended(node: NodeRun, error: BaseException | None) -> Ended:
     """Returns how a node ended, in the words that its run will be told."""
-    match error:
-        case None:
-            return Ended(node)
-        case GateRejectedError():
-            return Ended(node, REJECTED, error.gate, tuple(error.reasons))
-        case BadInputError():
-            return Ended(node, BAD_INPUT, None, (str(error),))
-        case _:
-            return Ended(node, FAILURE, None, (f"{error}" or type(error).__name__,))
+    if error is None:
+        return Ended(node)
+    outcome, reasons = explain(error)
+    return Ended(node, outcome, error.gate if isinstance(error, GateRejectedError) else None, tuple(reasons))

@@ -3,7 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from pipeline.config import Config
+from pipeline.config.config import Config
+from pipeline.config.families import FAMILIES
+
+AS_CONFIGURED = 0
+"""Value of ``epochs`` that leaves them to the settings of the family that the run is started with."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,12 @@ class Parameter:
 def parameters_of(config: Config) -> list[Parameter]:
     """Returns the parameters, with what the configuration says as defaults."""
     floors = config.floors
-    epochs = (config.bert if config.model == "bert" else config.transformer).epochs
     return [
         Parameter("data", config.data.directory or config.orchestrator.data, "directory of the data"),
         Parameter("spans", config.data.spans, "all, last N or FROM..TO"),
-        Parameter("model", config.model, "transformer or bert"),
-        Parameter("epochs", epochs, "passes over the train split"),
+        Parameter("model", config.model, " or ".join(FAMILIES)),
+        # A number of its own would be that of the model in the file, and a run may be started with another.
+        Parameter("epochs", AS_CONFIGURED, "passes over the train split; 0: as configured for the model"),
         Parameter("accuracy", floors.accuracy, "floor"),
         Parameter("macro_f1", floors.macro_f1, "floor"),
         Parameter("worst_class_f1", floors.worst_class_f1, "floor"),
@@ -46,7 +50,9 @@ def parameters_of(config: Config) -> list[Parameter]:
 def settings_of(values: dict[str, str | int | float]) -> dict[str, str]:
     """Returns the settings, dotted key to text, that parameters of a started run stand for."""
     keys = {name: f"floors.{name}" for name in ("accuracy", "macro_f1", "worst_class_f1", "calibration_error")}
-    keys |= {"spans": "data.spans", "model": "model", "epochs": f"{values['model']}.epochs"}
+    keys |= {"spans": "data.spans", "model": "model"}
+    if values.get("epochs", AS_CONFIGURED) != AS_CONFIGURED:
+        keys["epochs"] = FAMILIES[str(values["model"])].epochs
     return {keys[name]: str(value) for name, value in values.items() if name in keys}
 
 

@@ -6,23 +6,24 @@ run), builds the graph and keeps it; each step adds how its node ended; ``finish
 """
 
 import json
-import os
 import re
-import uuid
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 from ml_metadata.proto import metadata_store_pb2
+from pydantic import TypeAdapter
 
 from components.errors import BadInputError
 from components.example_gen.source import Source
-from pipeline.config import Config, parse
-from pipeline.nodes import WAITING, NodeRun
+from components.files import write_whole
+from components.outcomes import NodeState, Outcome
+from pipeline.config.config import Config, parse
+from pipeline.run.record import NodeRun
 
-REJECTED, BAD_INPUT, FAILURE = "rejected", "bad input", "failure"
-"""Why a node failed."""
+_FAILURE = "failure"
+"""What the files call ``Outcome.FAILED``."""
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 _NODE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -67,13 +68,9 @@ class Decided:
         """Reads what ``to_json`` wrote."""
         values = json.loads(text)
         source = values["source"]
-        for name in ("classes", "spans", "left_out"):
-            source[name] = tuple(source[name])
-        source["files"] = tuple(map(tuple, source["files"]))
         if "://" not in source["directory"]:
             source["directory"] = Path(source["directory"])
-        nodes = tuple(values["nodes"])
-        return cls(**values | {"config": parse(values["config"]), "source": Source(**source), "nodes": nodes})
+        return TypeAdapter(cls).validate_python(values | {"config": parse(values["config"])})
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,13 @@ class Ended:
 
     Attributes:
         node: The node.
-        kind: One of the constants above; None where it did not fail.
+        outcome: What that makes of the run; None where it did not fail.
         gate: Name of the gate that said no.
         reasons: In words.
     """
 
     node: NodeRun
-    kind: str | None = None
+    outcome: Outcome | None = None
     gate: str | None = None
     reasons: tuple[str, ...] = ()
 
@@ -120,10 +117,6 @@ class Steps:
         """Where the compiled graph is kept."""
         return self.directory / "pipeline.pb"
 
-    def place_of(self, node_id: str) -> Path:
-        """Returns where a step may keep what its node leaves behind."""
-        return self.directory / "left" / _plain(node_id)
-
     def decided(self) -> Decided:
         """Returns what ``begin`` decided.
 
@@ -142,14 +135,14 @@ class Steps:
 
     def decide(self, decided: Decided) -> None:
         """Keeps what ``begin`` decided; from then on the run has begun."""
-        write(self.directory / "run.json", decided.to_json().encode())
+        write_whole(self.directory / "run.json", decided.to_json().encode())
 
     def claim_id(self, run_id: str) -> str:
         """Returns the run id of this job: the given one, or that of an earlier attempt to begin."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "run-id"
         if not path.is_file():
-            write(path, run_id.encode())
+            write_whole(path, run_id.encode())
         return path.read_text(encoding="utf-8")
 
     def start(self, node_id: str) -> None:
@@ -172,11 +165,11 @@ class Steps:
             "peak_mb": node.peak_mb,
             "execution_id": node.execution_id,
             "outputs": {name: json_format.MessageToDict(item) for name, item in node.outputs.items()},
-            "kind": ended.kind,
+            "kind": _FAILURE if ended.outcome is Outcome.FAILED else ended.outcome,
             "gate": ended.gate,
             "reasons": ended.reasons,
         }
-        write(self.directory / "nodes" / f"{_plain(node.id)}.json", json.dumps(values, indent=1).encode())
+        write_whole(self.directory / "nodes" / f"{_plain(node.id)}.json", json.dumps(values, indent=1).encode())
 
     def ended(self, node_id: str) -> Ended | None:
         """Returns how a node ended; None if it has not."""
@@ -189,18 +182,9 @@ class Steps:
             for name, item in values.pop("outputs").items()
         }
         kind, gate, reasons = (values.pop(name) for name in ("kind", "gate", "reasons"))
-        return Ended(replace(NodeRun(values.pop("id"), WAITING), **values, outputs=outputs), kind, gate, tuple(reasons))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes a file, all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}-{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        node = NodeRun(**values | {"state": NodeState(values["state"]), "outputs": outputs})
+        outcome = Outcome.FAILED if kind == _FAILURE else Outcome(kind) if kind else None
+        return Ended(node, outcome, gate, tuple(reasons))
 
 
 def _plain(node_id: str) -> str:

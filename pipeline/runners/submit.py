@@ -4,7 +4,6 @@ Credentials come from where their own clients look: ``KF_PIPELINES_SA_TOKEN_PATH
 kin, and Google's application default credentials.
 """
 
-import difflib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import BadInputError
-from pipeline.config import Config
+from components.errors import BadInputError, check_address, nearest
+from pipeline.config.config import Config
 from pipeline.runners.parameters import parameters_of, slug
 from pipeline.schedule.cron import Cron
 
@@ -41,11 +40,7 @@ class Submitted:
 
 
 def read_arguments(config: Config, assignments: Iterable[str]) -> Arguments:
-    """Returns the values of parameters.
-
-    Args:
-        config: Whose parameters.
-        assignments: ``NAME=VALUE``.
+    """Returns the values of the configuration's parameters that ``NAME=VALUE`` assigns.
 
     Raises:
         BadInputError: There is no such parameter, or the value is of another type.
@@ -57,8 +52,8 @@ def read_arguments(config: Config, assignments: Iterable[str]) -> Arguments:
         if not equals:
             raise BadInputError(f"--param takes NAME=VALUE, not {assignment!r}")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise BadInputError(f"there is no parameter {name!r}: did you mean {near!r}?")
+            raise BadInputError(f"there is no parameter {name!r}: did you mean {nearest(name, known)!r}?")
+        check_address(f"parameter {name}", text, "leave it to the secrets of the steps")
         kind = type(known[name])
         read: Callable[[str], Any] = _YES_NO.__getitem__ if kind is bool else kind
         try:
@@ -96,6 +91,7 @@ def submit_kubeflow(
     host = settings.endpoint or environment.get(ENDPOINT)
     if not host:
         raise BadInputError(f"there is no address of Kubeflow Pipelines: set {ENDPOINT}, or orchestrator.endpoint")
+    check_address(f"the address in {ENDPOINT}", host, f"name a token's file in {TOKEN_PATH}")
     cron = Cron(config.schedule.cron, config.schedule.time_zone).kubeflow(settings.server_time_zone)
     name = slug(config.name)
     import kfp_server_api

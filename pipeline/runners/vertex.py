@@ -2,7 +2,7 @@
 
 TFX writes what a run decides, such as the digest of its data, as constants. Here each property of a node is an output
 parameter of ``begin`` instead, which builds the graph of this run and hands TFX's constants for it to the nodes; so the
-file runs on any data and either family. Each container runs ``newsdesk node``, which leads TFX's own entry point.
+file runs on any data and with any family. Each container runs ``newsdesk node``, which leads TFX's own entry point.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +15,8 @@ from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRu
 from tfx.orchestration.pipeline import Pipeline
 
 from components.errors import BadInputError
-from pipeline.config import Config
-from pipeline.orchestrator import OrchestratorConfig
+from pipeline.config.config import Config
+from pipeline.config.orchestrator import OrchestratorConfig
 from pipeline.runners.parameters import Parameter, parameters_of, slug
 
 COMMAND = ["newsdesk", "node"]
@@ -27,14 +27,7 @@ _TYPES = {str: "STRING", int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", bool: "B
 
 
 def compile_vertex(pipeline: Pipeline, config: Config, image: str, preset_arguments: Sequence[str]) -> str:
-    """Returns the pipeline as YAML.
-
-    Args:
-        pipeline: The graph, with every property that a node can have.
-        config: Defaults of the parameters, and what containers are given.
-        image: Of every container.
-        preset_arguments: What ``newsdesk node begin`` is told besides the parameters, such as ``--preset sample``.
-    """
+    """Returns the pipeline, every property of a node filled in, as YAML; arguments are as in ``compile_for``."""
     orchestrator, parameters = config.orchestrator, parameters_of(config)
     spec = _compile(pipeline, slug(config.name), image)
     executors, components = spec["deploymentSpec"]["executors"], spec["components"]

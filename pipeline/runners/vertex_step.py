@@ -10,23 +10,28 @@ import hashlib
 import importlib
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor as entry_point
 from tfx.types import artifact as tfx_artifact
 
-from components.errors import BadInputError, GateRejectedError
-from pipeline.nodes import CACHED, FAILED, RAN, NodeRun
-from pipeline.runners.launch import VERDICT, Cost
-from pipeline.runners.node import explain, repeat
-from pipeline.runners.steps import Steps, write
-from pipeline.runners.titles import to_class_paths
+from components import artifacts
+from components.errors import BadInputError
+from components.files import write_whole
+from components.outcomes import NodeState
+from pipeline.run.launch import Cost, judge
+from pipeline.run.record import NodeRun
+from pipeline.runners.node import ended, repeat
+from pipeline.runners.steps import Steps
 
 SCHEME = "gs://"
+PREFIX = "newsdesk."
+"""Of the names of our artifact types in a file for Vertex, where TFX takes only names of one dot."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +52,15 @@ class Mount:
 def run_vertex_node(steps: Steps, node_id: str, arguments: Sequence[str], mount: Mount, workspace: Path) -> NodeRun:
     """Runs a node and notes how it ended.
 
-    Args:
-        steps: Files of the run.
-        node_id: The node.
-        arguments: Of TFX's entry point, with the executor input filled in.
-        mount: Of Cloud Storage.
-        workspace: That all steps share.
+    ``arguments`` are those of TFX's entry point, with the executor input filled in.
 
     Raises:
         BadInputError: The run has not begun, or the arguments are not those of TFX's entry point.
-        Exception: What the node raised.
+        Exception: What the node raised, or the no of its gate.
     """
     decided = steps.decided()
     given, beam_arguments = _parse(arguments)
-    invocation = _replace(json.loads(given.json_serialized_invocation_args), mount.to_path)
+    invocation = _replace(json.loads(given.json_serialized_invocation_args), _addresses(mount.to_path))
     output_file = Path(invocation["outputs"]["outputFile"])
     kept = workspace / "step-cache" / f"{_digest(given, invocation)}.json"
     if before := repeat(steps, node_id):
@@ -69,9 +69,9 @@ def run_vertex_node(steps: Steps, node_id: str, arguments: Sequence[str], mount:
     with Cost() as cost:
         left = _answer(kept) if decided.enable_cache else None
         error: BaseException | None = None
-        state = RAN
+        state = NodeState.RAN
         if left is not None:
-            state = CACHED
+            state = NodeState.CACHED
         else:
             # An earlier attempt's file would be taken for what a driver says.
             output_file.unlink(missing_ok=True)
@@ -79,20 +79,23 @@ def run_vertex_node(steps: Steps, node_id: str, arguments: Sequence[str], mount:
             named = importlib.import_module("pipeline.runners.named")
             named.RUN_ID["name"] = decided.run_id
             given.executor_class_path = named.EXECUTORS.get(given.executor_class_path, given.executor_class_path)
-            given.json_serialized_invocation_args = json.dumps(to_class_paths(invocation))
+            given.json_serialized_invocation_args = json.dumps(_replace(invocation, {"instanceSchema": _to_class_path}))
             try:
                 entry_point.main((given, beam_arguments))
                 left = json.loads(output_file.read_text(encoding="utf-8"))
-                write(kept, json.dumps(left).encode())
             except BaseException as raised:
                 error = raised
+    node = NodeRun(node_id, NodeState.FAILED, cost.seconds, cost.peak_mb)
     if error is None and left is not None:
-        write(output_file, json.dumps(_replace(left, mount.to_address)).encode())
-        node = NodeRun(node_id, state, cost.seconds, cost.peak_mb, None, _artifacts(left))
-    else:
-        outputs = _keep_verdict(steps.place_of(node_id), error) if isinstance(error, GateRejectedError) else {}
-        node = NodeRun(node_id, FAILED, cost.seconds, cost.peak_mb, None, outputs)
-    steps.end(explain(node, error))
+        done, error = judge(replace(node, state=state, outputs=_artifacts(left)))
+        try:
+            if error is None:
+                write_whole(kept, json.dumps(left))
+                write_whole(output_file, json.dumps(_replace(left, _addresses(mount.to_address))))
+            node = done
+        except OSError as raised:
+            error = raised
+    steps.end(ended(node, error))
     if error:
         raise error
     return node
@@ -102,7 +105,13 @@ def write_parameters(executor_input: str, texts: dict[str, str], mount: Mount) -
     """Writes output parameters where an executor input says."""
     wanted = json.loads(executor_input)["outputs"]["parameters"]
     for key, text in texts.items():
-        write(Path(mount.to_path(wanted[key]["outputFile"])), text.encode())
+        write_whole(Path(mount.to_path(wanted[key]["outputFile"])), text.encode())
+
+
+def class_of(name: str) -> type | None:
+    """Returns the class of an artifact type by its name without the prefix; None if there is none."""
+    found = getattr(artifacts, name, None)
+    return found if isinstance(found, type) else None
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -115,16 +124,30 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return given, beam_arguments
 
 
-def _replace(value: Any, change: Any) -> Any:
-    """Changes what is an address: no property of a node is touched."""
+def _replace(value: Any, changes: Mapping[str, Callable[[str], str]]) -> Any:
+    """Changes the texts that stand under certain keys, at any depth."""
     if isinstance(value, list):
-        return [_replace(item, change) for item in value]
+        return [_replace(item, changes) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        key: change(item) if key in ("uri", "outputFile") and isinstance(item, str) else _replace(item, change)
+        key: changes[key](item) if key in changes and isinstance(item, str) else _replace(item, changes)
         for key, item in value.items()
     }
+
+
+def _addresses(change: Callable[[str], str]) -> dict[str, Callable[[str], str]]:
+    """Returns a change of what is an address: no property of a node is touched."""
+    return dict.fromkeys(("uri", "outputFile"), change)
+
+
+def _to_class_path(text: str) -> str:
+    """Replaces our name in the schema of an artifact by the path of its class, which TFX imports in the container."""
+    schema = yaml.safe_load(text)
+    found = class_of(str(schema.get("title", "")).removeprefix(PREFIX))
+    if found is None or schema["title"] != found.__dict__.get("TYPE_NAME"):
+        return text
+    return yaml.safe_dump(schema | {"title": f"{found.__module__}.{found.__name__}"}, sort_keys=False)
 
 
 def _empty(invocation: dict[str, Any]) -> None:
@@ -162,10 +185,3 @@ def _artifacts(left: dict[str, Any]) -> dict[str, metadata_store_pb2.Artifact]:
             result.custom_properties[plain].string_value = said if isinstance(said, str) else json.dumps(said)
         found[name] = result
     return found
-
-
-def _keep_verdict(place: Path, error: GateRejectedError) -> dict[str, metadata_store_pb2.Artifact]:
-    """Writes what a gate wrote once more: nothing of a step that fails is kept."""
-    for name, content in error.files.items():
-        write(place / VERDICT / name, content)
-    return {VERDICT: metadata_store_pb2.Artifact(uri=str(place / VERDICT))} if error.files else {}

@@ -9,23 +9,23 @@ expression (``ScheduleConfig.cron``), and nothing of days when the clock is set.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.errors import BadInputError
+from components.settings import Settings
 
 _FULL = (range(60), range(24), range(1, 32), range(1, 13), range(7))
 _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _ANY = "*"
 
 
-class ScheduleConfig(BaseModel):
+class ScheduleConfig(Settings):
     """When ``newsdesk schedule`` and the orchestrators' own schedules retrain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     cron: str = Field("0 3 * * *", description="minute, hour, day of month, month, day of week")
     time_zone: str = Field("UTC", description="IANA name, such as Europe/Paris")
@@ -120,17 +120,6 @@ class Cron:
                 yield instant
                 last = instant
 
-    def last_before(self, moment: datetime, earliest: datetime) -> datetime | None:
-        """Returns the last instant in (``earliest``, ``moment``], in UTC, or None."""
-        span = timedelta(hours=1)
-        while True:
-            # Twice as far back each time: a schedule of minutes that stood still for a year is not walked through.
-            start = max(earliest, moment - span)
-            found = _until(self.instants(start), moment)
-            if found or start == earliest:
-                return found[-1] if found else None
-            span *= 2
-
     def shortest_gap(self) -> float:
         """Returns the fewest seconds between two instants that follow each other."""
         minutes, hours, *_ = self.fields
@@ -174,13 +163,16 @@ class Cron:
 
     def surprises(self, start: datetime, days: int = 400) -> list[str]:
         """Returns, in words, the instants of the coming days that Kubeflow, Kubernetes and Vertex do not share."""
-        end = start + timedelta(days=days)
-        own = _until(self.instants(start), end)
+
+        def until_end(instants: Iterator[datetime]) -> set[datetime]:
+            return set(takewhile(lambda instant: instant <= start + timedelta(days=days), instants))
+
+        own = until_end(self.instants(start))
         # With seconds, this library takes the clock as it is, as robfig/cron does, which those use.
         plain = CronSim(f"0 {self._plain()}", start.astimezone(self._zone))
-        theirs = _until((found.astimezone(UTC) for found in plain), end)
+        theirs = until_end(found.astimezone(UTC) for found in plain)
         said = []
-        for instant in sorted({*own} ^ {*theirs}):
+        for instant in sorted(own ^ theirs):
             local = instant.astimezone(self._zone).isoformat(timespec="minutes")
             said.append(f"{local} happens {'here' if instant in own else 'on Kubeflow, Kubernetes and Vertex'} only")
         return said
@@ -195,12 +187,3 @@ class Cron:
 
 def _spell(values: tuple[int, ...], place: int, form: str) -> str:
     return _ANY if values == tuple(_FULL[place]) else ",".join(form.format(value) for value in values)
-
-
-def _until(instants: Iterator[datetime], end: datetime) -> list[datetime]:
-    found = []
-    for instant in instants:
-        if instant > end:
-            break
-        found.append(instant)
-    return found

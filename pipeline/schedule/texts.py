@@ -24,11 +24,9 @@ def systemd(config: ScheduleConfig, command: Sequence[str], directory: Path) -> 
         directory: Where to run it.
 
     Raises:
-        BadInputError: A word holds a line break, which no unit file can.
+        BadInputError: A word holds a line break, which neither a unit file nor a crontab can.
     """
-    for word in (*command, str(directory)):
-        if any(char in word for char in "\r\n\0"):
-            raise BadInputError(f"{word!r} holds a line break or a NUL: name it otherwise")
+    _check_breaks(*command, str(directory))
     calendar = [f"OnCalendar={value}" for value in Cron(config.cron, config.time_zone).systemd()]
     service = [
         "[Unit]",
@@ -63,21 +61,10 @@ def systemd(config: ScheduleConfig, command: Sequence[str], directory: Path) -> 
 
 
 def crontab(config: ScheduleConfig, command: Sequence[str], directory: Path) -> str:
-    """Returns the lines of a crontab.
-
-    Args:
-        config: When.
-        command: What to run; its first word is an absolute path.
-        directory: Where to run it.
-
-    Raises:
-        BadInputError: A word holds a line break, which no crontab can.
-    """
-    line = f"cd {shlex.quote(str(directory))} && {shlex.join(command)}"
-    if any(char in line for char in "\r\n\0"):
-        raise BadInputError(f"{line!r} holds a line break or a NUL: name the workspace and the data otherwise")
+    """Returns the lines of a crontab; arguments and errors are those of ``systemd``."""
+    _check_breaks(*command, str(directory))
     # cron takes a bare % for the end of the line.
-    line = line.replace("%", "\\%")
+    line = f"cd {shlex.quote(str(directory))} && {shlex.join(command)}".replace("%", "\\%")
     return "\n".join(
         [
             f"# Read in the zone {config.time_zone}: cronie honours CRON_TZ, Debian's cron goes by the zone of the",
@@ -145,6 +132,12 @@ def kubernetes(config: ScheduleConfig, arguments: Sequence[str], image: str, nam
     }
     job = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec}
     return yaml.safe_dump(job, sort_keys=False)
+
+
+def _check_breaks(*words: str) -> None:
+    for word in words:
+        if any(char in word for char in "\r\n\0"):
+            raise BadInputError(f"{word!r} holds a line break or a NUL: name it otherwise")
 
 
 def _unit_word(word: str) -> str:

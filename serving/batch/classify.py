@@ -18,13 +18,13 @@ import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
-from components.manifest import read_manifest, verify
+from components.push.manifest import read_manifest, verify
 from serving.batch.files import open_input, replaced, size_of
 from serving.batch.output import Output
 from serving.batch.plan import Plan, Shard, key_of, read_rows
 from serving.batch.rows import Layout, Row
 from serving.batch.write import make_writer
-from serving.models import LoadedModel, Model
+from serving.model.loaded import LoadedModel, Model
 
 logger = logging.getLogger("newsdesk")
 # The exported model sorts a batch by length and computes it in chunks of 64: more rows, more alike their lengths.

@@ -45,13 +45,13 @@ def inspect_csv(file: IO[bytes], path: str, asked: Sequence[str]) -> Layout:
         raise BadInputError(f"{path} is no text in UTF-8: convert it")
     if len(fields) == len(AG_NEWS_COLUMNS) and fields[0].strip().isdigit():
         text = choose_text(AG_NEWS_COLUMNS, asked, path)
-        return Layout(AG_NEWS_COLUMNS, text, header=False, escaped=not asked)
+        return Layout(AG_NEWS_COLUMNS, text, header=False)
     columns = tuple(field.strip() for field in fields)
     if "" in columns or len(set(columns)) != len(columns):
         raise BadInputError(f"the header of {path} has a column without a name or one twice: {', '.join(columns)}")
     lower = [column.lower() for column in columns]
     ag_news = not asked and len(lower) == 3 and lower[1] in _TITLES and lower[2] in _DESCRIPTIONS
-    return Layout(columns, columns[1:] if ag_news else choose_text(columns, asked, path), escaped=ag_news)
+    return Layout(columns, columns[1:] if ag_news else choose_text(columns, asked, path))
 
 
 def read_csv(file: IO[bytes], path: str, layout: Layout, place: Place) -> Iterator[tuple[Row | Malformed, Place]]:
@@ -76,10 +76,7 @@ def read_csv(file: IO[bytes], path: str, layout: Layout, place: Place) -> Iterat
                 raise ValueError(f"{len(fields)} columns instead of {len(layout.columns)}")
             if "\0" in "".join(fields):
                 raise ValueError("NUL character")
-            parts = [fields[number] for number in chosen]
-            if layout.escaped:
-                parts = [part.replace("\\", "\n") for part in parts]
-            yield Row(join_text(parts), fields), lines.place()
+            yield Row(join_text([fields[number] for number in chosen]), fields), lines.place()
         except csv.Error as error:
             start = lines.start
             yield Malformed(start, f"broken quoting: {error}", digest_of(lines.give_up())), lines.place()

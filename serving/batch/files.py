@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from typing import IO, Any
 from uuid import uuid4
 
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
 from components.errors import BadInputError
 
 CSV, JSON_LINES, PARQUET = "csv", "jsonl", "parquet"
@@ -33,13 +36,11 @@ def find_files(pattern: str) -> list[str]:
     Raises:
         BadInputError: There is none, or one whose name says no format, or they are of several formats.
     """
-    from apache_beam.io.filesystems import FileSystems
-
     if FileSystems.exists(pattern):
         found = [pattern]
     else:
         try:
-            found = sorted(item.path for item in FileSystems.match([pattern])[0].metadata_list)
+            found = list_files(pattern)
         except (OSError, ValueError) as error:
             raise BadInputError(f"{pattern} cannot be listed: {error}") from error
     if not found:
@@ -65,9 +66,6 @@ def open_input(path: str) -> Iterator[IO[bytes]]:
     Raises:
         BadInputError: It cannot be opened, or is no whole gzip file although its name says so.
     """
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
     try:
         raw = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     except OSError as error:
@@ -95,9 +93,6 @@ def read_line(file: IO[bytes], number: int, path: str) -> bytes:
 
 def digest_file(path: str) -> str:
     """Returns the SHA-256 of a file as it is stored, in hex digits."""
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
     digest = hashlib.sha256()
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         while block := file.read(_COPIED_BYTES):
@@ -113,9 +108,6 @@ def replaced(path: str, temporary: str) -> Iterator[IO[bytes]]:
         path: Of the file; one that is there is replaced at once.
         temporary: Directory on the same file system.
     """
-    from apache_beam.io.filesystem import CompressionTypes
-    from apache_beam.io.filesystems import FileSystems
-
     place = FileSystems.join(temporary, f".tmp-{uuid4().hex}")
     with FileSystems.create(place, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         yield file
@@ -124,16 +116,12 @@ def replaced(path: str, temporary: str) -> Iterator[IO[bytes]]:
 
 def make_directory(path: str) -> None:
     """Makes a directory and those above it, where the file system has such and it is not there."""
-    from apache_beam.io.filesystems import FileSystems
-
     if not FileSystems.exists(path):
         FileSystems.mkdirs(path)
 
 
 def read_json(path: str) -> dict[str, Any]:
     """Returns a marker's content; empty where there is none, or none that is ours."""
-    from apache_beam.io.filesystems import FileSystems
-
     if not FileSystems.exists(path):
         return {}
     with FileSystems.open(path) as file:
@@ -146,15 +134,11 @@ def read_json(path: str) -> dict[str, Any]:
 
 def size_of(path: str) -> int | None:
     """Returns how many bytes a file has, None where there is none."""
-    from apache_beam.io.filesystems import FileSystems
-
     return FileSystems.get_filesystem(path).size(path) if FileSystems.exists(path) else None
 
 
 def list_files(pattern: str) -> list[str]:
     """Returns the files that match, sorted; none is no error."""
-    from apache_beam.io.filesystems import FileSystems
-
     return sorted(item.path for item in FileSystems.match([pattern])[0].metadata_list)
 
 
@@ -164,8 +148,6 @@ def remove(path: str) -> None:
     Args:
         path: Without ``*``, ``?`` and ``[``, which Beam would take for a pattern.
     """
-    from apache_beam.io.filesystems import FileSystems
-
     # Object stores have no directories, only names that begin alike.
     inside = list_files(f"{path}/**")
     if inside:

@@ -7,12 +7,14 @@ markers in ``_done``, and ``_SUCCESS`` once all are there. Readers of directorie
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, cast
 
 from components.errors import BadInputError
+from components.files import locked
 from serving.batch.files import (
     CSV,
     FORMATS,
@@ -65,10 +67,27 @@ class Output:
         """Where malformed records are listed."""
         return f"{self.path}.quarantine.jsonl" if self.single else f"{self.path}/_quarantine.jsonl"
 
-    @property
-    def lock(self) -> str:
-        """What a run holds while it writes; where there are locks."""
-        return f"{self.path}.lock"
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Holds the output for one run: the shards of two would mix. An object store has no locks, and nothing to hold.
+
+        Raises:
+            BadInputError: Another run holds it, or there is no place for it.
+        """
+        if "://" in self.path:
+            yield
+            return
+        lock = Path(f"{self.path}.lock")
+        refusal = f"another run is writing {self.path}: wait until it is done, or name another output"
+        with ExitStack() as stack:
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(lock, lambda: refusal))
+            except OSError as error:
+                raise BadInputError(f"{self.path} cannot be written ({error.strerror}): name another output") from error
+            # The lock file is deleted while it is held; a process that opened it meanwhile notices, and makes another.
+            stack.callback(lock.unlink, missing_ok=True)
+            yield
 
     def part(self, number: int, count: int) -> str:
         """Returns the path of a shard."""

@@ -1,18 +1,33 @@
-"""What a batch run has to do: its files, read once from end to end, cut into shards."""
+"""What a batch run has to do: its files, read once from end to end, cut into shards; malformed records are listed."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from components.errors import BadInputError
 from serving.batch.csv import inspect_csv, read_csv
-from serving.batch.files import CSV, JSON_LINES, PARQUET, digest_file, format_of, open_input
+from serving.batch.files import (
+    CSV,
+    JSON_LINES,
+    PARQUET,
+    copy,
+    digest_file,
+    format_of,
+    make_directory,
+    open_input,
+    remove,
+    replaced,
+)
 from serving.batch.jsonl import inspect_jsonl, note_kinds, read_jsonl
+from serving.batch.output import Output
 from serving.batch.parquet import inspect_parquet, read_parquet
 from serving.batch.rows import Layout, Malformed, Place, Row
 from serving.batch.write import check_conversion
+
+_IN_MEMORY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,14 +54,12 @@ class Plan:
     """What there is to do.
 
     Attributes:
-        files: Input files.
-        source: Their format.
+        source: Format of the input.
         layout: Of all of them.
         shards: In the order of the input.
         malformed: Records that are left out.
     """
 
-    files: tuple[str, ...]
     source: str
     layout: Layout
     shards: tuple[Shard, ...]
@@ -62,27 +75,54 @@ def make_plan(
     files: Sequence[str],
     asked: Sequence[str],
     names: tuple[str, str],
-    target: str,
+    output: Output,
     shard_rows: int,
-    on_malformed: Callable[[str, Malformed], None],
+    budget: float,
 ) -> Plan:
-    """Reads the input and returns the plan for it.
+    """Reads the input, lists what is malformed as JSON lines (file, line, reason, hash), and returns the plan.
+
+    Nothing else is written, and nothing at all where there is nothing to list.
 
     Args:
         files: Of the input, one or more of one format.
         asked: Text columns that the user asked for.
         names: Of the columns that are added.
-        target: Format of the output.
+        output: Where it will go.
         shard_rows: Most usable rows in a shard.
-        on_malformed: Called for every record that is left out, with its file.
+        budget: Largest share of malformed records that is let pass, 0 to 1.
 
     Raises:
-        BadInputError: The input cannot be used, or has a column that is called like one that is added.
+        BadInputError: The input cannot be used, or has a column that is called like one that is added; or too many
+            records are malformed, or none is usable.
     """
     source = str(format_of(files[0]))
     layout = _inspect(files, source, asked)
-    check_conversion(source, target, layout, files[0])
+    check_conversion(source, output.target, layout, files[0])
     _check_names(layout.columns, names, files[0])
+    with SpooledTemporaryFile(_IN_MEMORY_BYTES) as quarantine:
+        plan = _cut(files, source, layout, shard_rows, quarantine)
+        _check_names(plan.layout.columns, names, files[0])
+        if plan.malformed:
+            directory = output.quarantine.rpartition("/")[0]
+            make_directory(directory)
+            quarantine.seek(0)
+            with replaced(output.quarantine, directory) as file:
+                copy(quarantine, file)  # type: ignore[arg-type]
+        else:
+            remove(output.quarantine)
+    records = plan.rows + plan.malformed
+    if plan.malformed > budget * records:
+        raise BadInputError(
+            f"{plan.malformed:,} of {records:,} records are malformed, more than the budget of {budget:.2%} "
+            f"(--malformed-budget): see {output.quarantine} for line and reason of each"
+        )
+    if not plan.rows:
+        raise BadInputError(f"{files[0]} holds no row to classify: is this the right file?")
+    return plan
+
+
+def _cut(files: Sequence[str], source: str, layout: Layout, shard_rows: int, quarantine: IO[bytes]) -> Plan:
+    """Reads all files, writes what is malformed to the quarantine, and cuts the rest into shards."""
     kinds: dict[str, str] = {}
     shards: list[Shard] = []
     malformed = 0
@@ -93,7 +133,8 @@ def make_plan(
             for record, after in read_rows(file, path, source, layout, start, text_only=True):
                 if isinstance(record, Malformed):
                     malformed += 1
-                    on_malformed(path, record)
+                    entry = {"file": path, "line": record.line, "reason": record.reason, "sha256": record.digest}
+                    quarantine.write(json.dumps(entry).encode() + b"\n")
                     continue
                 if source == JSON_LINES:
                     note_kinds(record.values[1], kinds)
@@ -105,8 +146,7 @@ def make_plan(
             shards.append(Shard(len(shards), path, digest, start, rows))
     if source == JSON_LINES:
         layout = replace(layout, columns=tuple(kinds), kinds=kinds)
-        _check_names(layout.columns, names, files[0])
-    return Plan(tuple(files), source, layout, tuple(shards), malformed)
+    return Plan(source, layout, tuple(shards), malformed)
 
 
 def read_rows(

@@ -51,14 +51,12 @@ class Layout:
         text: The columns whose values are what the model sees, with a space between them.
         kinds: What JSON values a column has, by name: string, int64, double, bool or json.
         header: Whether a CSV file has one.
-        escaped: Whether a backslash is a line break, as in AG News.
     """
 
     columns: tuple[str, ...]
     text: tuple[str, ...]
     kinds: dict[str, str] = field(default_factory=dict)
     header: bool = True
-    escaped: bool = False
 
 
 def choose_text(columns: Sequence[str], asked: Sequence[str], name: str) -> tuple[str, ...]:

@@ -8,11 +8,12 @@ NaN null; into Parquet, a JSON column of mixed or nested values is a string of J
 import csv
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import date, time
 from decimal import Decimal
 from itertools import groupby
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,7 +22,7 @@ from serving.batch.files import CSV, JSON_LINES, PARQUET, copy, open_input
 from serving.batch.rows import Layout, Row
 
 if TYPE_CHECKING:
-    from serving.models import Answers
+    from serving.model.loaded import Answers
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
 _GROUP_ROWS = 16_384
@@ -29,13 +30,14 @@ _GROUP_ROWS = 16_384
 _VERSION = "2.6"
 
 
-class Writer(Protocol):
+class Writer(ABC):
     """Writes rows to one open file, which it leaves open."""
 
+    @abstractmethod
     def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
         """Adds N rows; ``probabilities`` float32 [N] are those of the labels."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, only Parquet holds rows back
         """Writes what is held back."""
 
 
@@ -106,7 +108,7 @@ def join_parts(target: str, parts: Iterable[str], head: bytes, file: IO[bytes]) 
         writer.close()
 
 
-class _CsvWriter:
+class _CsvWriter(Writer):
     def __init__(self, source: str, layout: Layout, names: tuple[str, str], file: IO[bytes], header: bool):
         self._source, self._columns, self._file = source, layout.columns, file
         if header:
@@ -120,11 +122,8 @@ class _CsvWriter:
         added = zip(cells, answers.labels, map(str, probabilities), strict=True)
         self._file.write(_csv_lines([[*fields, label, share] for fields, label, share in added]))
 
-    def close(self) -> None:
-        """Nothing is held back."""
 
-
-class _JsonLinesWriter:
+class _JsonLinesWriter(Writer):
     def __init__(self, source: str, layout: Layout, names: tuple[str, str], file: IO[bytes]):
         self._source, self._columns, self._names, self._file = source, layout.columns, names, file
 
@@ -143,11 +142,8 @@ class _JsonLinesWriter:
             # None is empty: there is at least the text.
             self._file.write(item[:-1].rstrip() + b"," + more[1:] + b"\n")
 
-    def close(self) -> None:
-        """Nothing is held back."""
 
-
-class _ParquetWriter:
+class _ParquetWriter(Writer):
     def __init__(self, source: str, layout: Layout, names: tuple[str, str], file: IO[bytes]):
         self._source, self._layout, self._names, self._file = source, layout, names, file
         self._writer: Any = None
@@ -185,8 +181,7 @@ class _ParquetWriter:
         import pyarrow as pa
 
         if self._source == PARQUET:
-            groups = groupby((row.values for row in rows), key=lambda values: id(values[0]))
-            return pa.Table.from_batches([_take([*group]) for _, group in groups])
+            return pa.Table.from_batches(_record_batches(rows))
         kinds = {column: self._layout.kinds.get(column, "string") for column in self._layout.columns}
         types = {"int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_()}
         schema = pa.schema([(column, types.get(kind, pa.string())) for column, kind in kinds.items()])
@@ -197,10 +192,13 @@ class _ParquetWriter:
         )
 
 
-def _take(values: list[tuple[Any, int]]) -> Any:
+def _record_batches(rows: Sequence[Row]) -> list[Any]:
+    """Returns rows of Parquet as Arrow's batches, one for each that they were read in."""
     import pyarrow as pa
 
-    return values[0][0].take(pa.array([number for _, number in values]))
+    groups = groupby((row.values for row in rows), key=lambda values: id(values[0]))
+    parts = ([*group] for _, group in groups)
+    return [part[0][0].take(pa.array([number for _, number in part])) for part in parts]
 
 
 def _objects(source: str, rows: Sequence[Row], columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -208,8 +206,7 @@ def _objects(source: str, rows: Sequence[Row], columns: Sequence[str]) -> list[d
         return [dict(zip(columns, row.values, strict=True)) for row in rows]
     if source == JSON_LINES:
         return [row.values[1] for row in rows]
-    groups = groupby((row.values for row in rows), key=lambda values: id(values[0]))
-    return [item for _, group in groups for item in _take([*group]).to_pylist()]
+    return [item for batch in _record_batches(rows) for item in batch.to_pylist()]
 
 
 def _typed(value: Any, kind: str) -> Any:

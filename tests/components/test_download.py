@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from web_server import served
 
-from components import download as module
-from components.download import disk_errors, download, is_whole, read_page, sha256_of, shown
+from components.addresses import shown
+from components.download import disk_errors, download, is_whole, sha256_of
 from components.errors import BadInputError
 
 CONTENT = bytes(range(256)) * 3000
@@ -28,7 +28,6 @@ class Asked:
     path: str
     authorization: str | None
     range: str | None
-    accept: str | None
 
 
 @dataclass
@@ -39,7 +38,6 @@ class Server:
     content: bytes = CONTENT
     status: int = 200
     ranges: bool = True
-    media_type: str | None = None
     length: bool = True
     redirects: dict[str, str] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -49,7 +47,7 @@ class Server:
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         headers = handler.headers
-        self.asked.append(Asked(handler.path, headers["Authorization"], headers["Range"], headers["Accept"]))
+        self.asked.append(Asked(handler.path, headers["Authorization"], headers["Range"]))
         if handler.path in self.redirects:
             handler.send_response(302)
             handler.send_header("Location", self.redirects[handler.path])
@@ -60,8 +58,6 @@ class Server:
         handler.send_response(206 if start else self.status)
         if self.length:
             handler.send_header("Content-Length", str(len(self.content) - start))
-        if self.media_type:
-            handler.send_header("Content-Type", self.media_type)
         handler.end_headers()
         with contextlib.suppress(ConnectionError):  # the client has had enough
             handler.wfile.write(self.content[start:])
@@ -196,6 +192,15 @@ def test_credentials_are_sent_to_their_host_only(server: Server, target: Path) -
     assert [asked.authorization for asked in server.asked] == [BASIC, BASIC, BASIC, None]
 
 
+def test_a_login_may_stand_in_the_file_that_netrc_names(
+    server: Server, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password s3cr@t/w")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    download(server.url(), target, SHA256)
+    assert [asked.authorization for asked in server.asked] == [BASIC]
+
+
 def test_credentials_are_never_shown(server: Server, target: Path, closed_port: int) -> None:
     login = "someone:s3cr%40t%2Fw@"
     there = f"http://***@127.0.0.1:{server.port}/file"
@@ -206,13 +211,24 @@ def test_credentials_are_never_shown(server: Server, target: Path, closed_port: 
         download(server.url(login=login), target, None, most_bytes=1)
     assert_one_sentence_without_secrets(error.value, f"{there} has more than")
     server.status = 403
-    for call in (lambda url: download(url, target, None), lambda url: read_page(url, "text/html")):
-        with pytest.raises(BadInputError) as error:
-            call(server.url(login=login))
-        assert_one_sentence_without_secrets(error.value, f"{there} cannot be fetched (HTTP status 403): ")
-        with pytest.raises(BadInputError) as error:
-            call(f"http://{login}127.0.0.1:{closed_port}/file")
-        assert_one_sentence_without_secrets(error.value, f"http://***@127.0.0.1:{closed_port}/file")
+    with pytest.raises(BadInputError) as error:
+        download(server.url(login=login), target, None)
+    assert_one_sentence_without_secrets(error.value, f"{there} cannot be fetched (HTTP status 403): ")
+    with pytest.raises(BadInputError) as error:
+        download(f"http://{login}127.0.0.1:{closed_port}/file", target, None)
+    assert_one_sentence_without_secrets(error.value, f"http://***@127.0.0.1:{closed_port}/file")
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_says_nothing_is_not_waited_for(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.download._TIMEOUT", (10, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server.port = silent.getsockname()[1]
+        with pytest.raises(BadInputError, match=r"cannot be fetched \(ReadTimeout\)"):
+            download(server.url(), target, SHA256)
+    assert names(target.parent) == []
 
 
 @pytest.mark.parametrize(
@@ -236,9 +252,12 @@ def test_an_address_that_is_none_is_one_sentence(target: Path, url: str) -> None
     assert re.search(r" cannot be fetched \(\w+\): do something$", str(error.value))
 
 
-def test_certificates_that_are_not_there_are_one_sentence(server: Server, target: Path, tmp_path: Path) -> None:
+def test_certificates_that_are_not_there_are_one_sentence(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
     with pytest.raises(BadInputError, match=r"cannot be fetched \(OSError\)"), disk_errors(tmp_path):
-        download("https://127.0.0.1:1/", target, None, certificates=str(tmp_path / "missing.pem"))
+        download("https://127.0.0.1:1/", target, None)
 
 
 @pytest.mark.parametrize(
@@ -256,20 +275,6 @@ def test_certificates_that_are_not_there_are_one_sentence(server: Server, target
 )
 def test_a_url_is_shown_without_its_secrets_on_one_line(url: str, expected: str) -> None:
     assert shown(url) == expected
-
-
-def test_a_page_comes_with_its_place_and_media_type(server: Server) -> None:
-    server.content, server.media_type = "Zürich \xff".encode() + b"\xff", "Text/HTML; charset=utf-8"
-    server.redirects = {"/old": "/new/"}
-    page = read_page(server.url("/old", "someone:s3cr%40t%2Fw@"), "a/b, c/d;q=0.1")
-    assert (page.url, page.media_type, page.text) == (server.url("/new/"), "text/html", "Zürich \xff\ufffd")
-    assert [asked.accept for asked in server.asked] == ["a/b, c/d;q=0.1"] * 2
-
-
-def test_a_page_without_end_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_PAGE_BYTES", len(CONTENT) - 1)
-    with pytest.raises(BadInputError, match=f"more than {len(CONTENT) - 1:,} bytes"):
-        read_page(server.url(), "text/html")
 
 
 def test_an_error_of_the_disk_names_directory_and_option(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def test_length_bucket_counts_words(words: int, bucket: str) -> None:
 def test_length_bucket_takes_any_run_of_white_space_as_one_separator() -> None:
     assert features.length_bucket("a\t b\n\n" * 14 + " c \u00a0 ") == "short"
     assert features.length_bucket("a\t b\n\n" * 14 + " c \u00a0 d") == "medium"
+    assert features.length_bucket("a\\b\\\\" * 14 + " c \\d\\") == "medium"
 
 
 def test_every_bucket_can_be_reached_and_is_named() -> None:

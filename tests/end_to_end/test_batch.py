@@ -24,24 +24,17 @@ Output.mark = mark_and_die
 """
 
 
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, run_tiny: Callable[..., Any], tiny_world: Callable[..., Path]
-) -> Path:
-    """A directory with ``data`` and a workspace ``ws`` in which a model serves."""
-    root = tmp_path_factory.mktemp("world")
-    done = run_tiny(tiny_world(root / "data"), root / "ws")
-    assert done.code == 0, done.err
-    return root
-
-
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_the_test_file_is_classified_as_predict_does(world: Path, newsdesk: Callable[..., Any], tmp_path: Path) -> None:
-    done = newsdesk("batch", world / "data" / "test.csv", tmp_path / "out.csv", "--workspace", world / "ws", "--json")
+def test_the_test_file_is_classified_as_predict_does(
+    champion: Any, newsdesk: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = newsdesk(
+        "batch", champion.data / "test.csv", tmp_path / "out.csv", "--workspace", champion.workspace, "--json"
+    )
     assert done.code == 0, done.err
     # Of a slow run there is word once a minute.
     assert [line for line in done.err.splitlines() if not line.startswith(("80 rows", "  shard "))] == []
@@ -50,7 +43,7 @@ def test_the_test_file_is_classified_as_predict_does(world: Path, newsdesk: Call
     assert list(rows[0]) == ["class_index", "title", "description", "label", "probability"]
     texts = tmp_path / "texts.txt"
     texts.write_text("".join(f"{row['title']} {row['description']}\n" for row in rows), encoding="utf-8")
-    expected = newsdesk("predict", "--json", "--workspace", world / "ws", "--file", texts).result
+    expected = newsdesk("predict", "--json", "--workspace", champion.workspace, "--file", texts).result
     assert [row["label"] for row in rows] == [answer["label"] for answer in expected]
     shares = [float(row["probability"]) for row in rows]
     assert shares == pytest.approx([answer["probability"] for answer in expected], abs=1e-5)
@@ -60,9 +53,9 @@ def test_the_test_file_is_classified_as_predict_does(world: Path, newsdesk: Call
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-    world: Path, newsdesk: Callable[..., Any], tmp_path: Path
+    champion: Any, newsdesk: Callable[..., Any], tmp_path: Path
 ) -> None:
-    arguments = ["batch", world / "data" / "test.csv", tmp_path / "out.csv", "--workspace", world / "ws"]
+    arguments = ["batch", champion.data / "test.csv", tmp_path / "out.csv", "--workspace", champion.workspace]
     options = ["--shard-rows", "20", "--json"]
     killed = newsdesk(*arguments, *options, prelude=KILLED_AFTER_TWO_SHARDS)
     assert killed.code == -signal.SIGKILL
@@ -78,13 +71,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_workers_in_processes_of_their_own_compute_the_same(
-    world: Path, newsdesk: Callable[..., Any], tmp_path: Path
+    champion: Any, newsdesk: Callable[..., Any], tmp_path: Path
 ) -> None:
     lines = [
-        json.dumps({"id": n, "text": row["title"]}) for n, row in enumerate(read_plain(world / "data" / "test.csv"))
+        json.dumps({"id": n, "text": row["title"]}) for n, row in enumerate(read_plain(champion.data / "test.csv"))
     ]
     (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    arguments = ["batch", tmp_path / "in.jsonl", tmp_path / "one.jsonl", "--workspace", world / "ws"]
+    arguments = ["batch", tmp_path / "in.jsonl", tmp_path / "one.jsonl", "--workspace", champion.workspace]
     arguments += ["--shard-rows", "20"]
     assert newsdesk(*arguments).code == 0
     arguments[2] = tmp_path / "two.jsonl"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from blocked_sockets import BLOCK_SOCKETS
 from mlflow import MlflowClient
-from tiny_bert import VOCABULARY, make_learned_tensors, write_checkpoint, write_vocabulary
+from tiny_bert import make_learned_tensors, write_checkpoint
+from tiny_settings import TINY_BERT
 
 pytestmark = pytest.mark.e2e
 
@@ -18,17 +19,6 @@ BEHIND = {"Trainer", "Answers", "Evaluator"}
 # Their answers depend on what the registry holds, which every push changes: tests/end_to_end/test_cache.py.
 JUDGES = {"Champion", "DataGate", "Register", "ModelGate", "ServingGate", "Card", "Pusher", "Promote"}
 NODES = AHEAD | {"Transform"} | BEHIND | JUDGES
-TINY_BERT = {
-    "bert.train": "top",
-    "bert.top_layers": "2",
-    "bert.max_tokens": "24",
-    "bert.epochs": "4",
-    "bert.batch_size": "8",
-    "bert.learning_rate": "0.03",
-    "bert.encoder_dropout": "false",
-    "bert.wide_buckets": "50",
-    "bert.precision": "float32",
-}
 
 
 @dataclass(frozen=True)
@@ -120,61 +110,10 @@ def test_a_second_run_is_answered_from_the_cache(world: World) -> None:
     assert "converting" not in again.err
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"top_layers": "1"}, BEHIND),
-        ({"max_tokens": "20"}, BEHIND | {"Transform"}),
-    ],
-    ids=["training", "texts"],
-)
-def test_a_setting_reruns_what_it_concerns(world: World, settings: dict[str, str], expected: set[str]) -> None:
-    assert ran(world.run(**settings)) - JUDGES == expected
-
-
 def test_other_weights_leave_the_texts_alone(world: World) -> None:
     write_checkpoint(world.encoder, tensors=make_learned_tensors(seed=1))
     try:
-        again = world.run()
+        again = world.run(top_layers="1")
     finally:
         write_checkpoint(world.encoder, tensors=make_learned_tensors())
     assert ran(again) - JUDGES == BEHIND
-
-
-@pytest.mark.parametrize(
-    ("spoil", "settings", "words"),
-    [
-        (None, {"encoder": "minilm-l7"}, ("'minilm-l7'", "bert.encoder")),
-        (
-            None,
-            {"encoder": "http://127.0.0.1:9/tiny/1"},
-            ("newsdesk fetch encoder", "NEWSDESK_CACHE", "TFHUB_CACHE_DIR"),
-        ),
-        (None, {"top_layers": "3"}, ("bert.top_layers is 3", "2 layers")),
-        (None, {"max_tokens": "33"}, ("bert.max_tokens is 33", "32 positions")),
-        (None, {"lower_case": "false"}, ("vocab.txt", "bert.lower_case=true")),
-        (None, {"train": "most"}, ("bert.train", "'most'")),
-        (lambda place: (place / "config.json").unlink(), {}, ("holds no encoder",)),
-        (lambda place: (place / "vocab.txt").unlink(), {}, ("has no vocab.txt",)),
-        (lambda place: write_vocabulary(place / "vocab.txt", VOCABULARY[:-1]), {}, ("39 pieces", "40 rows")),
-        (lambda place: write_checkpoint(place, hidden_act="silu"), {}, ("hidden_act", "'silu'")),
-        (lambda place: (place / "model.safetensors").write_bytes(b"\x08"), {}, ("model.safetensors", "truncated")),
-    ],
-    ids=["name", "handle", "layers", "positions", "casing", "mode", "config", "vocab", "short_vocab", "act", "weights"],
-)
-def test_an_encoder_that_cannot_be_used_stops_the_run_before_it_starts(
-    world: World, tmp_path: Path, spoil: Callable[[Path], Any] | None, settings: dict[str, str], words: tuple[str, ...]
-) -> None:
-    encoder = write_checkpoint(tmp_path / "encoder")
-    if spoil:
-        spoil(encoder)
-    before = tree(world.workspace)
-    done = world.run(**({"encoder": encoder} | settings))
-    assert done.code == 2
-    assert done.out == ""
-    said = done.err.splitlines()
-    assert "Traceback" not in done.err
-    assert [line for line in said if line.startswith("newsdesk: ")] == said[-1:]
-    for word in words:
-        assert word in said[-1]
-    assert tree(world.workspace) == before

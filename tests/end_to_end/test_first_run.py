@@ -19,8 +19,8 @@ from tiny_settings import TINY
 
 from components import features
 from components.example_gen.source import find_source
-from pipeline.config import override
-from pipeline.presets import make_config
+from pipeline.config.config import override
+from pipeline.config.presets import make_config
 from trainers.input import Rows, read_rows
 
 NODES = [
@@ -61,6 +61,11 @@ def first(
 def test_every_node_ran_once(first: Any) -> None:
     finished, _, _ = first
     assert finished.states() == dict.fromkeys(NODES, "ran")
+
+
+def test_the_last_node_has_the_last_word_on_the_screen(first: Any) -> None:
+    """What is left of TensorFlow when the process ends complains to nobody."""
+    assert first[0].err.splitlines()[-1].split()[:2] == ["Promote", "done"]
 
 
 def test_result_follows_the_contract(first: Any) -> None:

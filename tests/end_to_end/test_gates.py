@@ -2,12 +2,7 @@
 
 import html
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,100 +11,131 @@ import pytest
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from mlflow import MlflowClient
+from mlflow_stores import Server
+
+import components.example_gen.schema
 
 pytestmark = pytest.mark.e2e
 
 POOR = {
+    "transformer.seed": "7",
     "transformer.epochs": "1",
     "transformer.learning_rate": "0.00001",
-    "floors.accuracy": "0",
+    "floors.accuracy": "0.9",
     "floors.macro_f1": "0",
     "floors.worst_class_f1": "0",
     "floors.calibration_error": "1",
 }
-"""Trains next to nothing, and no floor minds."""
+"""Trains next to nothing, and only one floor minds."""
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, run_tiny: Callable[..., Any], tiny_world: Callable[..., Path]):
-    """A workspace in which version 1 is the champion: ``(workspace, data, first run)``."""
-    root = tmp_path_factory.mktemp("served")
-    data = tiny_world(root / "data")
-    first = run_tiny(data, root / "ws")
-    assert first.code == 0, first.err
-    return root / "ws", data, first
-
-
-def test_data_that_drifted_stop_the_retrain(
+def test_data_that_are_not_fit_stop_the_run(
     served: Any, tmp_path: Path, tiny_world: Callable[..., Path], run_tiny: Callable[..., Any]
 ) -> None:
-    workspace, _, _ = served
-    data = tiny_world(tmp_path / "data")
+    """Half of each text is gone, a class is gone, test rows are leaked, and the schema is stricter."""
+    workspace, data = served.workspace, tiny_world(tmp_path / "data")
     for name in ("train.csv", "test.csv"):
-        # Half of each text is gone.
         rows = [line.split('","') for line in (data / name).read_text().splitlines()]
-        halved = [f'{label}","{title.split()[1]}","{rest.split()[2]}"' for label, title, rest in rows]
+        halved = [f'{label}","{title.split()[1]}","{rest.split()[1]}"' for label, title, rest in rows]
         (data / name).write_text("\n".join(halved) + "\n")
+    rows = [line for line in (data / "train.csv").read_text().splitlines() if not line.startswith('"4"')]
+    leaked = (data / "test.csv").read_text().splitlines()[:3]
+    (data / "train.csv").write_text("\n".join(rows + leaked) + "\n")
+    curated = components.example_gen.schema.SCHEMA_FILE.read_text()
+    (tmp_path / "schema.pbtxt").write_text(curated.replace('  value: "short"\n', ""))
+    prelude = "import pathlib, components.example_gen.schema as s; "
+    prelude += f"s.load_schema.__defaults__ = (pathlib.Path({str(tmp_path / 'schema.pbtxt')!r}),)"
     before = tree(workspace / "serving")
-    done = run_tiny(data, workspace)
+
+    done = run_tiny(data, workspace, prelude=prelude)
     assert done.code == 3
     assert done.states()["DataGate"] == "failed"
     assert done.states()["Trainer"] == "skipped"
-    assert any("data_gate.length_drift" in reason for reason in done.result["reasons"])
-    assert tree(workspace / "serving") == before
-    assert_told_everywhere(done, workspace)
-
-
-def test_a_class_that_is_missing_stops_the_retrain(
-    served: Any, tmp_path: Path, tiny_world: Callable[..., Path], run_tiny: Callable[..., Any]
-) -> None:
-    workspace, _, _ = served
-    data = tiny_world(tmp_path / "data")
-    kept = [line for line in (data / "train.csv").read_text().splitlines() if not line.startswith('"4"')]
-    (data / "train.csv").write_text("\n".join(kept) + "\n")
-    done = run_tiny(data, workspace)
-    assert done.code == 3
-    assert any("data_gate.missing_class" in reason and "Sci/Tech" in reason for reason in done.result["reasons"])
-
-
-def test_leaked_rows_stop_the_run(
-    tmp_path: Path, tiny_world: Callable[..., Path], run_tiny: Callable[..., Any]
-) -> None:
-    data = tiny_world(tmp_path / "data")
-    leaked = (data / "test.csv").read_text().splitlines()[:3]
-    with (data / "train.csv").open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in leaked)
-    done = run_tiny(data, tmp_path / "ws")
-    assert done.code == 3
-    assert any("data_gate.leakage" in reason for reason in done.result["reasons"])
-    (verdict,) = (tmp_path / "ws" / "artifacts" / "DataGate" / "verdict").glob("*/verdict.json")
+    for words in (
+        ("data_gate.length_drift",),
+        ("data_gate.missing_class", "Sci/Tech"),
+        ("data_gate.leakage",),
+        ("feature length", "'short' in"),
+    ):
+        assert any(all(word in reason for word in words) for reason in done.result["reasons"]), words
+    kept = (workspace / "artifacts" / "DataGate" / "verdict").glob("*/verdict.json")
+    verdict = max(kept, key=lambda path: int(path.parent.name))
     (leakage,) = [check for check in json.loads(verdict.read_text())["checks"] if check["name"] == "leakage"]
     assert leakage["value"] == pytest.approx(3 / 80)
     assert len(leakage["rows"]) == 3
-
-
-def test_a_worse_candidate_changes_nothing(served: Any, run_tiny: Callable[..., Any]) -> None:
-    workspace, data, _ = served
-    before = tree(workspace / "serving")
-    done = run_tiny(data, workspace, settings=POOR)
-    assert done.code == 3, done.err
-    assert done.states()["ModelGate"] == "failed"
-    assert done.states()["Pusher"] == "skipped"
-    (reason,) = done.result["reasons"]
-    assert reason.startswith("the candidate may be worse than version 1: accuracy -")
     assert tree(workspace / "serving") == before
     assert_told_everywhere(done, workspace)
+
+
+@pytest.fixture(scope="module")
+def rejected(served: Any, run_tiny: Callable[..., Any]) -> tuple[Any, bool]:
+    """A run whose candidate is worse than the champion, and whether it left what serves as it was."""
+    before = tree(served.workspace / "serving")
+    done = run_tiny(served.data, served.workspace, settings=POOR)
+    return done, tree(served.workspace / "serving") == before
+
+
+def test_a_worse_candidate_changes_nothing(served: Any, rejected: tuple[Any, bool]) -> None:
+    workspace, (done, is_unchanged) = served.workspace, rejected
+    assert done.code == 3, done.err
+    assert done.result["status"] == "rejected"
+    assert done.result["model_dir"] is None
+    assert done.states()["ModelGate"] == "failed"
+    assert done.states()["Pusher"] == "skipped"
+    floor, worse = done.result["reasons"]
+    assert floor == f"accuracy is {done.result['metrics']['accuracy']:.4f}, below the floor of 0.9000"
+    assert worse.startswith("the candidate may be worse than version 1: accuracy -")
+    assert is_unchanged
+    assert_told_everywhere(done, workspace)
     client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    assert client.get_run(done.result["mlflow_run_id"]).info.status == "FAILED"
     candidate = max(client.search_model_versions("name='ag_news'"), key=lambda item: int(item.version))
     assert candidate.tags["validation_status"] == "rejected"
-    assert candidate.tags["verdict.ModelGate"] == reason
+    assert candidate.tags["verdict.ModelGate"] == f"{floor}; {worse}"
     assert candidate.tags["verdict.DataGate"] == "passed"
     assert "serving_version" not in candidate.tags
 
 
-def test_an_export_that_is_not_what_was_evaluated_is_stopped(
-    tmp_path: Path, tiny_world: Callable[..., Path], run_tiny: Callable[..., Any]
+def test_a_run_that_was_rejected_is_compared(
+    served: Any, rejected: tuple[Any, bool], newsdesk: Callable[..., Any]
 ) -> None:
+    workspace, a, b = served.workspace, served.first, rejected[0]
+    first = newsdesk("compare", "--json", "--workspace", workspace, a.result["run_id"], b.result["mlflow_run_id"])
+    assert first.code == 0, first.err
+    found = json.loads(first.out)
+    assert found["rows"] == 80
+    assert found["notes"] == []
+    for side, run in (("a", a.result), ("b", b.result)):
+        metrics = {name: metric[side]["value"] for name, metric in found["metrics"].items()}
+        expected = {name: run["metrics"][name] for name in ("accuracy", "macro_f1", "log_loss", "calibration_error")}
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+        for name in found["classes"]:
+            assert metrics[f"f1/{name}"] == pytest.approx(run["metrics"][f"f1/{name}"], abs=1e-6)
+        cost = found[side]
+        assert (cost["run_id"], cost["model_version"]) == (run["run_id"], run["model_version"])
+        assert cost["parameters"] > 1_000
+        assert min(cost["trainer_seconds"], cost["model_mb"], cost["peak_mb"], cost["rows_per_second"]) > 0
+        assert 0 < cost["epochs_seconds"] < cost["trainer_seconds"] < cost["run_seconds"]
+        assert cost["cached_nodes"] == sum(node["state"] == "cached" for node in run["nodes"])
+    assert found["better"] == "a"
+    assert set(found["settings"]) == set(POOR)
+    assert len(found["only_a_right"]) == 10
+    assert all(row["a"] == row["label"] != row["b"] for row in found["only_a_right"])
+
+    again = newsdesk("compare", "--json", "--workspace", workspace, a.result["run_id"], b.result["run_id"])
+    kept = json.loads(again.out)
+    assert kept["a"].pop("rows_per_second") is kept["b"].pop("rows_per_second") is None
+    assert found["a"].pop("rows_per_second")
+    assert found["b"].pop("rows_per_second")
+    assert kept == found
+
+    screen = newsdesk("compare", "--workspace", workspace, b.result["run_id"], a.result["run_id"])
+    assert (screen.code, screen.err) == (0, "")
+    assert "B is better: +" in screen.out
+
+
+def test_an_export_that_is_not_what_was_evaluated_is_stopped(served: Any, run_tiny: Callable[..., Any]) -> None:
+    before = tree(served.workspace / "serving")
     # The names of two classes are exchanged in what goes with the model.
     prelude = """
 import trainers.export, trainers.task
@@ -121,136 +147,62 @@ def broken(model, transform, classes, directory):
     names.write_text("\\n".join([classes[1], classes[0], *classes[2:]]) + "\\n")
 trainers.export.export = trainers.task.export = broken
 """
-    done = run_tiny(tiny_world(tmp_path / "data"), tmp_path / "ws", prelude=prelude)
+    done = run_tiny(served.data, served.workspace, prelude=prelude, settings={"transformer.seed": "3"})
     assert done.code == 3, done.err
     assert done.states()["ModelGate"] == "ran"
     assert done.states()["ServingGate"] == "failed"
-    assert not list((tmp_path / "ws" / "serving").iterdir())
-    assert_told_everywhere(done, tmp_path / "ws")
-
-
-def test_a_challenger_serves_nobody_until_it_is_promoted(
-    served: Any, run_tiny: Callable[..., Any], newsdesk: Callable[..., Any]
-) -> None:
-    workspace, data, _ = served
-    done = run_tiny(data, workspace, settings={"push.as": "challenger", "transformer.seed": "2"})
-    assert done.code == 0, done.err
-    assert done.result["model_version"] == "2"
-    assert aliases(workspace) == {"champion": 1, "challenger": 2}
-    assert (workspace / "serving" / "ag_news" / "2" / "MODEL_CARD.md").is_file()
-
-    def models(*arguments: str) -> Any:
-        return newsdesk("models", *arguments, "--workspace", workspace)
-
-    promoted = models("promote", "2")
-    assert (promoted.code, promoted.out) == (0, "version 2 of ag_news is now champion, after version 1\n")
-    assert aliases(workspace) == {"champion": 2, "previous": 1}
-    listed = json.loads(models("list", "--json").out)
-    assert [(row["version"], row["aliases"]) for row in listed] == [("2", ["champion"]), ("1", ["previous"])]
-
-    back = models("rollback")
-    assert (back.code, back.out) == (0, "version 1 of ag_news is champion again, after 2\n")
-    assert models("rollback").code == 0
-    assert aliases(workspace) == {"champion": 1}
-
-    # The same model is not pushed a second time over the head of whoever rolled it back.
-    again = run_tiny(data, workspace, settings={"transformer.seed": "2"})
-    assert again.code == 3, again.err
-    assert again.result["reasons"] == [
-        "this is the model of version 2, which was rolled back: newsdesk models promote 2 takes it back"
-    ]
-    assert aliases(workspace) == {"champion": 1}
+    assert tree(served.workspace / "serving") == before
+    assert_told_everywhere(done, served.workspace)
 
 
 def test_mlflow_that_goes_away_stops_the_promotion_and_not_the_training(
-    tmp_path: Path, tiny_world: Callable[..., Path], run_tiny: Callable[..., Any], server: "Server"
+    served: Any, run_tiny: Callable[..., Any], server: Server
 ) -> None:
-    data, workspace = tiny_world(tmp_path / "data"), tmp_path / "ws"
+    # What is ahead of the Trainer is there; nothing has been pushed.
+    data, workspace = served.data, served.workspace
+    shutil.rmtree(workspace / "serving")
+    server.start()
     # The store dies when the Trainer begins.
     prelude = f"""
 import os, signal, trainers.fit
 inner = trainers.fit.fit
 def fit(*arguments, **more):
-    os.killpg({server.start()}, signal.SIGKILL)
+    os.killpg({server.process_group}, signal.SIGKILL)
     return inner(*arguments, **more)
 trainers.fit.fit = fit
 """
-    away = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    done = run_tiny(data, workspace, prelude=prelude, **away)
+    seed = {"transformer.seed": "4"}
+    away = {"MLFLOW_TRACKING_URI": server.store.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    done = run_tiny(data, workspace, settings=seed, prelude=prelude, **away)
     assert done.code == 2, done.err
     assert done.result["status"] == "failed"
     assert done.states()["Trainer"] == "ran"
     assert done.states()["Register"] == "failed"
     assert done.states()["Pusher"] == "skipped"
-    assert f"MLflow at {server.uri} does not answer" in done.err
+    assert f"MLflow at {server.store.uri} does not answer" in done.err
     assert done.err.count("is kept in") == 1
     assert not list((workspace / "serving").iterdir())
     assert list((workspace / "spool").iterdir())
 
+    server.kill()
     server.start()
-    again = run_tiny(data, workspace, **away)
+    again = run_tiny(data, workspace, settings=seed, **away)
     assert again.code == 0, again.err
     assert again.states()["Trainer"] == "cached"
     assert not list((workspace / "spool").iterdir())
-    client = MlflowClient(server.uri)
+    client = MlflowClient(server.store.uri)
     late = client.get_run(done.result["mlflow_run_id"])
     assert late.info.status == "FAILED"
     assert "does not answer" in late.data.tags["reason"]
     assert client.get_model_version_by_alias("ag_news", "champion").tags["serving_version"] == "1"
 
 
-class Server:
-    """A real MLflow server on this machine, which may be killed and started again."""
-
-    def __init__(self, directory: Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self._port}"
-        self._directory = directory
-        self._process: subprocess.Popen | None = None
-
-    def start(self) -> int:
-        """Returns the process group once the server answers."""
-        self.stop()
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                *("--host", "127.0.0.1", "--port", str(self._port)),
-                *("--backend-store-uri", f"sqlite:///{self._directory}/mlflow.db"),
-                *("--artifacts-destination", str(self._directory / "artifacts")),
-            ],
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
-                    return self._process.pid
-            time.sleep(0.2)
-        raise TimeoutError("the MLflow server does not answer")
-
-    def stop(self) -> None:
-        """Ends it."""
-        if self._process and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        if self._process:
-            self._process.wait()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """Not started yet."""
-    made = Server(tmp_path)
+    made = Server(tmp_path / "server")
     yield made
-    made.stop()
-
-
-def aliases(workspace: Path) -> dict[str, int]:
-    return json.loads((workspace / "serving" / "ag_news" / "aliases.json").read_text())
+    made.kill()
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -1,39 +1,22 @@
-"""A server follows the pipeline: what a run pushes, what is rolled back and promoted is served within seconds."""
+"""A server follows the registry: what is promoted and rolled back is served within seconds, and a challenger is not."""
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
+from running_server import wait_until
 from server_process import Served, serving_process
 
 pytestmark = pytest.mark.e2e
 
 TEXT = "the coach and the striker"
-# Five seconds are promised; a machine that runs other tests beside this one takes longer.
-MOST_SECONDS = 15
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, tiny_world: Callable[..., Path]) -> Path:
-    return tiny_world(tmp_path_factory.mktemp("reload") / "data")
-
-
-@pytest.fixture(scope="module")
-def workspace(data: Path, run_tiny: Callable[..., Any]) -> Path:
-    """One whose champion is version 1."""
-    done = run_tiny(data, data.parent / "ws")
-    assert done.code == 0, done.err
-    return data.parent / "ws"
-
-
-@pytest.fixture(scope="module")
-def served(workspace: Path) -> Iterator[Served]:
-    with serving_process(workspace / "serving") as running:
-        yield running
+# Five seconds are promised, which benchmarks/serving_speed.py measures; a busy machine takes longer.
+MOST_SECONDS = 60
 
 
 class Watch:
@@ -54,6 +37,9 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
+    def last(self) -> int | None:
+        return self.moves[-1][0] if self.moves else None
+
     def _look(self) -> None:
         with requests.Session() as session:
             while not self._stop.wait(0.02):
@@ -66,33 +52,61 @@ class Watch:
                     self.moves.append((version, time.time()))
 
 
-def test_what_is_pushed_rolled_back_and_promoted_is_served_within_seconds(
-    served: Served, workspace: Path, data: Path, newsdesk: Callable[..., Any], run_tiny: Callable[..., Any]
+def test_what_is_promoted_and_rolled_back_is_served_within_seconds(
+    served: Any, run_tiny: Callable[..., Any], newsdesk: Callable[..., Any]
 ) -> None:
+    workspace, data = served.workspace, served.data
     aliases = workspace / "serving" / "ag_news" / "aliases.json"
-    steps: list[tuple[str, int, Callable[[], Any]]] = [
-        ("a version that a run pushes", 2, lambda: run_tiny(data, workspace, settings={"transformer.seed": "2"})),
-        ("a rollback", 1, lambda: newsdesk("models", "rollback", "--workspace", workspace)),
-        ("a promotion", 2, lambda: newsdesk("models", "promote", "2", "--workspace", workspace)),
-    ]
+
+    def models(*arguments: str) -> Any:
+        return newsdesk("models", *arguments, "--workspace", workspace)
+
+    def aliased() -> dict[str, int]:
+        return json.loads(aliases.read_text())
+
     found = {}
-    with Watch(served) as watch:
-        for name, version, step in steps:
-            done = step()
+    with serving_process(workspace / "serving") as server:
+        with Watch(server) as watch:
+
+            def followed(step: str, version: int) -> None:
+                wait_until(lambda: watch.last() == version, MOST_SECONDS)
+                found[step] = watch.moves[-1][1] - aliases.stat().st_mtime
+
+            # A challenger serves nobody until it is promoted.
+            done = run_tiny(data, workspace, settings={"push.as": "challenger", "transformer.seed": "2"})
             assert done.code == 0, done.err
-            until = time.monotonic() + MOST_SECONDS
-            while not watch.moves or watch.moves[-1][0] != version:
-                assert time.monotonic() < until, (
-                    f"{name} is not served {MOST_SECONDS} s after the command: {watch.moves}"
-                )
-                time.sleep(0.05)
-            found[name] = watch.moves[-1][1] - aliases.stat().st_mtime
-    assert [version for version, _ in watch.moves] == [1, 2, 1, 2]
-    assert watch.refusals == []
-    print("".join(f"\n{name} is served after {seconds:.2f} s" for name, seconds in found.items()))  # noqa: T201
-    assert max(found.values()) < MOST_SECONDS
-    # Without a label, and by the number, the same model answers.
-    paths = ("", "/labels/champion", "/versions/2")
-    answers = [served.predict(TEXT, path=f"/v1/models/ag_news{path}:predict").json() for path in paths]
-    assert answers[0] == answers[1] == answers[2]
-    assert answers[0] != served.predict(TEXT, path="/v1/models/ag_news/versions/1:predict").json()
+            assert done.result["model_version"] == "2"
+            assert aliased() == {"champion": 1, "challenger": 2}
+            assert (workspace / "serving" / "ag_news" / "2" / "MODEL_CARD.md").is_file()
+
+            promoted = models("promote", "2")
+            assert (promoted.code, promoted.out) == (0, "version 2 of ag_news is now champion, after version 1\n")
+            assert aliased() == {"champion": 2, "previous": 1}
+            followed("a promotion", 2)
+            # Without a label, and by the number, the same model answers.
+            first, *others = (shares(server, path) for path in ("", "/labels/champion", "/versions/2", "/versions/1"))
+            assert [np.allclose(each, first, atol=1e-6) for each in others] == [True, True, False]
+            listed = json.loads(models("list", "--json").out)
+            assert [(row["version"], row["aliases"]) for row in listed] == [("2", ["champion"]), ("1", ["previous"])]
+
+            back = models("rollback")
+            assert (back.code, back.out) == (0, "version 1 of ag_news is champion again, after 2\n")
+            followed("a rollback", 1)
+        assert [version for version, _ in watch.moves] == [1, 2, 1]
+        assert watch.refusals == []
+        print("".join(f"\n{name} is served after {seconds:.2f} s" for name, seconds in found.items()))  # noqa: T201
+
+    assert models("rollback").code == 0
+    assert aliased() == {"champion": 1}
+    # The same model is not pushed a second time over the head of whoever rolled it back.
+    again = run_tiny(data, workspace, settings={"transformer.seed": "2"})
+    assert again.code == 3, again.err
+    assert again.result["reasons"] == [
+        "this is the model of version 2, which was rolled back: newsdesk models promote 2 takes it back"
+    ]
+    assert aliased() == {"champion": 1}
+
+
+def shares(server: Served, path: str) -> list[float]:
+    """Returns the probabilities that a model answers with; their last digits depend on what else is in the batch."""
+    return server.predict(TEXT, path=f"/v1/models/ag_news{path}:predict").json()["predictions"][0]["probabilities"]

@@ -1,11 +1,7 @@
 """Retraining by the real command line: days that come, drift, a poisoned day, an outage, a kill, and a recovery."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +20,16 @@ SETTINGS = TINY | {
     "retrain.new_spans": "none",
     "retrain.warm_start": "true",
 }
+AHEAD = {"ExampleGen", "ImportSchema", "StatisticsGen", "ExampleValidator", "Baseline", "Transform"}
+KILLED_AFTER_AN_EPOCH = """
+import os, signal
+from trainers.checkpoints import Checkpoints
+write = Checkpoints.write
+def write_and_die(*arguments):
+    write(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+Checkpoints.write = write_and_die
+"""
 
 
 def drifted(day: int) -> Rows:
@@ -80,25 +86,17 @@ def test_a_feed_is_followed_through_good_days_and_bad_ones(tmp_path: Path, newsd
     assert (away.code, away.result["status"], feed.champion()) == (2, "failed", 1)
     assert "MLflow at http://127.0.0.1:1 does not answer" in away.err
 
-    # Killed in the Trainer: nothing is stuck, and the next decision goes on with the champion's weights.
-    command = [sys.executable, "-m", "pipeline.cli.main", "retrain", *feed.options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ.copy())
-    trainer = feed.workspace / "artifacts" / "Trainer" / "model"
-    before = set(trainer.iterdir())
-    deadline = time.monotonic() + 500
-    while set(trainer.iterdir()) == before:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert feed.champion() == 1
+    # Killed in the Trainer: nothing is stuck, and the next decision goes on where this one stopped, which began with
+    # the champion's weights.
+    killed = feed.retrain(prelude=KILLED_AFTER_AN_EPOCH)
+    assert (killed.code, feed.champion()) == (-signal.SIGKILL, 1)
     drift = feed.retrain()
     assert drift.code == 0, drift.err
     assert (drift.result["status"], feed.champion()) == ("pushed", 2)
     assert "retrain.drift" in " ".join(vote["sentence"] for vote in drift.result["decision"]["votes"])
     assert drift.result["decision"]["evidence"]["window"] == ["span-20260302", "span-20260304"]
     assert "begins with" in drift.err
+    assert "resumed after epoch 1" in drift.err
     assert [line["status"] for line in feed.history() if line["kind"] == "ended"] == [
         "pushed",
         "unread",
@@ -111,9 +109,14 @@ def test_a_feed_is_followed_through_good_days_and_bad_ones(tmp_path: Path, newsd
     decisions = (feed.workspace / "retrain" / "decisions.jsonl").read_text().splitlines()
     assert len(decisions) == 7
     # MLflow knows every one of them, those of the outage too.
-    from components.tracking import Store, find_runs
+    from components.registry.tracking import Store, find_runs
 
     store = Store(f"sqlite:///{feed.workspace}/mlflow.db", None)
     told = [find_runs(store, json.loads(line)["id"]) for line in decisions]
     assert [len(found) for found in told] == [1] * 7
     assert [found[0].tags["decision"] for found in told].count("retrain") == 3
+    (dead,) = [line["run_id"] for line in feed.history() if line.get("status") == "killed"]
+    assert [found.status for found in find_runs(store, dead)] == ["KILLED"]
+    # What was done before the kill was not done again.
+    (last,) = find_runs(store, [line["run_id"] for line in feed.history() if line.get("status") == "pushed"][-1])
+    assert {node: last.tags[f"node.{node}"] for node in AHEAD} == dict.fromkeys(AHEAD, "cached")

@@ -14,10 +14,11 @@ from database_servers import PASSWORD, PYTHON_PACKAGES, MariaDB, PostgreSQL
 from mlflow import MlflowClient
 from mlflow_stores import Server
 from newsdesk_process import call
+from running_server import wait_until
 from tiny_settings import TINY, to_options
 
-from pipeline.metadata import MetadataPlace
-from pipeline.stores import PASSWORD as VARIABLE
+from pipeline.workspace.metadata import MetadataPlace
+from pipeline.workspace.stores import PASSWORD as VARIABLE
 
 pytestmark = pytest.mark.engines
 
@@ -104,11 +105,13 @@ class Running:
 
     def wait_for(self, node: str) -> None:
         """Returns when a node has begun its work."""
-        end = time.monotonic() + _RUN_SECONDS
-        while not list((self.workspace / "artifacts" / node).glob("*/*")):
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(self._process.communicate()[1])
-            time.sleep(0.02)
+
+        def has_begun() -> bool:
+            return any((self.workspace / "artifacts" / node).glob("*/*"))
+
+        wait_until(lambda: has_begun() or self._process.poll() is not None, _RUN_SECONDS)
+        if not has_begun():
+            raise AssertionError(self._process.communicate()[1])
 
     def end(self) -> dict[str, Any]:
         """Returns what it printed."""

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from pipeline import source_digest as subject
-from pipeline.families import FAMILIES, Family
+from pipeline.config.config import override
+from pipeline.config.families import FAMILIES, Family
+from pipeline.config.presets import make_config
 
 FILES = {
     "pipeline/__init__.py": "",
@@ -84,6 +86,8 @@ def test_a_touched_or_moved_file_changes_nothing(tree: Path, digests: Callable[[
     for path in tree.rglob("*.py"):
         os.utime(path, (1, 1))
     (tree / "components" / "notes.txt").write_text("not source", encoding="utf-8")
+    # What is left of a package that an older version had where this one has a module.
+    (tree / "components" / "words" / "__pycache__").mkdir(parents=True)
     after = digests()
     assert after["nodes"] == before["nodes"]
     assert after["project"] == before["project"]
@@ -137,10 +141,10 @@ def test_the_project_digest_knows_new_removed_and_renamed_files(
 
 
 def test_a_digest_is_sixteen_hex_digits_in_any_order_of_modules() -> None:
-    digest = subject.source_digest("components.text", "components.features")
+    digest = subject.source_digest("components.text.words", "components.features")
     assert len(digest) == 16
     assert int(digest, 16) >= 0
-    assert subject.source_digest("components.features", "components.text") == digest
+    assert subject.source_digest("components.features", "components.text.words") == digest
     assert len(subject.project_digest()) == 16
 
 
@@ -159,8 +163,8 @@ def test_a_module_that_does_not_exist_is_an_error(name: str) -> None:
 
 
 def test_the_transform_node_depends_on_tokenisation_and_names_and_on_no_trainer() -> None:
-    closure = subject.imported_modules("components.transform")
-    assert {"components.transform", "components.text", "components.features"} <= closure
+    closure = subject.imported_modules("components.text.transform")
+    assert {"components.text.transform", "components.text.words", "components.features"} <= closure
     assert not [name for name in closure if name.split(".")[0] != "components"]
 
 
@@ -181,4 +185,24 @@ def test_no_node_of_a_family_depends_on_the_pipeline(family: Family) -> None:
 def test_the_stack_itself_is_not_walked() -> None:
     closure = subject.imported_modules("pipeline.graph")
     assert {name.split(".")[0] for name in closure} <= set(subject.PACKAGES)
-    assert {"pipeline.families", "components.push", "components.gates.model"} <= closure
+    assert {"pipeline.config.families", "components.push.local", "components.gates.table"} <= closure
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "is_other"),
+    [
+        ("transformer.epochs", "99", True),
+        ("data.eval_fraction", "0.2", True),
+        ("floors.accuracy", "0.1", True),
+        ("model_gate.margin", "0.5", True),
+        ("retrain.champion_days", "7", False),
+        ("schedule.cron", "0 4 * * *", False),
+        ("orchestrator.retries", "1", False),
+    ],
+)
+def test_work_is_other_work_with_settings_that_a_model_or_its_verdict_depends_on(
+    setting: str, value: str, is_other: bool
+) -> None:
+    """A retrain does not try the same work again: with lower floors a rejected model may be pushed."""
+    before, after = (override(make_config("sample"), changes) for changes in ({}, {setting: value}))
+    assert (subject.work_digest(after) != subject.work_digest(before)) is is_other

@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from components.manifest import hash_files
+from components.push.manifest import hash_files
 from serving.batch import classify as batch
 from serving.batch.csv import inspect_csv, read_csv
 from serving.batch.output import Output
 from serving.batch.rows import Layout, Malformed, Place, Row
-from serving.models import Answers
+from serving.model.loaded import Answers
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
 NAMES = ("label", "probability")

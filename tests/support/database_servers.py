@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _START_SECONDS = 60
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/llvm-14/lib")
 
 
-class DatabaseServer:
+class DatabaseServer(ABC):
     """One server; its data outlive it.
 
     Attributes:
@@ -38,13 +39,13 @@ class DatabaseServer:
         self._process: subprocess.Popen | None = None
         self.initialize()
 
+    @abstractmethod
     def initialize(self) -> None:
         """Makes the empty database."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self) -> Sequence[str | Path]:
         """Returns what starts the server in the foreground."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Returns when it takes connections."""

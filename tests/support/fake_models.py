@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from serving.errors import Code, RequestError
-from serving.models import Answers
-from serving.signatures import Signature, TensorInfo
-from serving.states import State, VersionStatus
-from serving.versions import Version
+from serving.model.loaded import Answers
+from serving.model.signatures import Signature, TensorInfo
+from serving.repository.states import State, VersionStatus
+from serving.repository.versions import Version
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
 _OUTPUTS = {
@@ -23,14 +23,15 @@ _OUTPUTS = {
 class FakeModel:
     """A text's class is its length in bytes modulo four, moved on by ``shift``.
 
-    ``batches`` holds what it was asked. While ``gate`` is not set, it does not answer; the text ``bad`` is an error of
-    the request, ``broken`` one of the model.
+    ``batches`` holds what it was asked, and ``ended`` counts those that it is done with. While ``gate`` is not set, it
+    does not answer; the text ``bad`` is an error of the request, ``broken`` one of the model.
     """
 
     def __init__(self, shift: int = 0):
         self.classes = CLASSES
         self.shift = shift
         self.batches: list[list[bytes]] = []
+        self.ended = 0
         self.gate = threading.Event()
         self.gate.set()
         self.asked = threading.Event()
@@ -42,7 +43,9 @@ class FakeModel:
     def answer(self, texts: Sequence[bytes]) -> Answers:
         self.batches.append(list(texts))
         self.asked.set()
-        assert self.gate.wait(30)
+        opened = self.gate.wait(120)
+        self.ended += 1
+        assert opened
         if b"bad" in texts:
             raise RequestError(Code.INVALID_ARGUMENT, "a bad text")
         if b"broken" in texts:

@@ -9,18 +9,20 @@ run as in ``backend/src/v2/driver/resolve.go``, placeholders of a command as in 
 import json
 import os
 import signal
-import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
+from newsdesk_process import fork
 
 JOB = "{{$.pipeline_job_uuid}}"
 EXIT = pipeline_spec_pb2.PipelineTaskSpec.TriggerPolicy.ALL_UPSTREAM_TASKS_COMPLETED
@@ -57,7 +59,8 @@ class Backend:
     """Runs one file.
 
     ``environment`` is that of the image. ``secrets`` are those of the cluster, by name and key. ``on_start`` is called
-    in a thread of its own with the task, the number of the attempt and its process.
+    in a thread of its own with the task, the number of the attempt and its process. ``here`` is called with the command
+    of a container in place of a process, one at a time; it returns the exit code.
     """
 
     def __init__(
@@ -65,7 +68,8 @@ class Backend:
         file: Path,
         environment: dict[str, str],
         secrets: dict[tuple[str, str], str] | None = None,
-        on_start: Callable[[str, int, subprocess.Popen], None] | None = None,
+        on_start: Callable[[str, int, BaseProcess], None] | None = None,
+        here: Callable[[list[str]], int] | None = None,
     ):
         loaded = components.load_component_from_file(str(file))
         self.spec = loaded.pipeline_spec
@@ -79,13 +83,15 @@ class Backend:
         }
         self._environment, self._secrets = environment, secrets or {}
         self._on_start = on_start or (lambda *_: None)
-        self._lock = threading.Lock()
+        self._here = here
+        self._lock, self._turn = threading.Lock(), threading.Lock()
 
-    def run(self, job: str, arguments: dict[str, Any]) -> Outcome:
+    def run(self, job: str, arguments: dict[str, Any], tasks: set[str] | None = None) -> Outcome:
+        """Runs every task, or those of ``tasks`` alone."""
         defined = self.spec.root.input_definitions.parameters
         assert set(arguments) <= set(defined)
         values = {name: _plain(item.default_value) for name, item in defined.items()} | arguments
-        self._job, self._outcome = job, Outcome()
+        self._job, self._outcome, self._only = job, Outcome(), tasks
         self._run_dag(self.spec.root.dag, values)
         return self._outcome
 
@@ -100,6 +106,9 @@ class Backend:
                     if set(task.dependent_tasks) <= set(done):
                         del waiting[name]
                         before = {done[item] for item in task.dependent_tasks}
+                        if self._leaves_out(name, task):
+                            done[name] = self._outcome.states[name] = SKIPPED
+                            continue
                         if before <= {SUCCEEDED} or task.trigger_policy.strategy == EXIT:
                             running[pool.submit(self._run_task, name, task, parent)] = name
                         else:
@@ -111,6 +120,10 @@ class Backend:
                     name = running.pop(future)
                     done[name] = self._outcome.states[name] = future.result()
         return SUCCEEDED if set(done.values()) == {SUCCEEDED} else FAILED
+
+    def _leaves_out(self, name: str, task: Any) -> bool:
+        is_container = self.spec.components[task.component_ref.name].WhichOneof("implementation") != "dag"
+        return self._only is not None and is_container and name not in self._only
 
     def _run_task(self, name: str, task: Any, parent: dict[str, Any]) -> str:
         component = self.spec.components[task.component_ref.name]
@@ -147,24 +160,24 @@ class Backend:
         attempt = Attempt(name, command, started=time.monotonic())
         with self._lock:
             self._outcome.attempts.append(attempt)
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        watcher = threading.Thread(target=self._on_start, args=(name, number, process), daemon=True)
-        watcher.start()
-        try:
-            attempt.log, _ = process.communicate(timeout=800)
-        finally:
-            if process.poll() is None:
+        if self._here:
+            with self._turn:
+                attempt.code = self._here(command)
+            return attempt.code
+        assert command[0] == "newsdesk"
+        with tempfile.TemporaryDirectory() as directory:
+            log = Path(directory, "log")
+            process = fork(command[1:], environment, log, log, f"import os; os.chdir({environment['HOME']!r})")
+            watcher = threading.Thread(target=self._on_start, args=(name, number, process), daemon=True)
+            watcher.start()
+            process.join(800)
+            if process.exitcode is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        watcher.join()
-        attempt.code, attempt.ended = process.returncode, time.monotonic()
-        return process.returncode
+            process.join()
+            watcher.join()
+            attempt.log = log.read_text(encoding="utf-8")
+        attempt.code, attempt.ended = process.exitcode, time.monotonic()
+        return process.exitcode
 
 
 def _fill(part: str, texts: dict[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from components.registry import ALIASES, RegisteredVersion, Registry
+from components.registry.registry import ALIASES, RegisteredVersion, Registry
 
 
 class CutError(Exception):

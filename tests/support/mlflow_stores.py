@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from components.tracking import Store, choose_store
+from components.registry.tracking import Store, choose_store
 
 _START_SECONDS = 300
 
@@ -84,6 +84,12 @@ class Server:
                 self.kill()
                 raise RuntimeError((self._root / "server.log").read_text(encoding="utf-8"))
             time.sleep(0.2)
+
+    @property
+    def process_group(self) -> int:
+        """Of the server that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """Ends it without warning, as a power cut would; ended already, nothing happens."""

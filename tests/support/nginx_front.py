@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy_tools import DEPLOY, find_program, nginx_module
+from running_server import wait_until
 
 
 @dataclass
@@ -126,17 +127,14 @@ def run_nginx(directory: Path, upstream: int, changes: dict[str, str] | None = N
         stdout=log,
         stderr=log,
     )
+
+    def listens() -> bool:
+        assert process.poll() is None, "".join(file.read_text() for file in directory.glob("*.log"))
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
     try:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except ConnectionRefusedError:
-                said = "".join(file.read_text() for file in directory.glob("*.log"))
-                assert process.poll() is None, said
-                assert time.monotonic() < deadline, said
-                time.sleep(0.02)
+        wait_until(listens, 10, "that nginx listens")
         yield port
     finally:
         process.terminate()

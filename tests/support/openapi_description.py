@@ -8,9 +8,9 @@ import numpy as np
 import orjson
 from served_signatures import INIT, make_signature
 
-from serving.docs_page import read_openapi
-from serving.model_inputs import Limits
-from serving.models import Answers
+from serving.model.loaded import Answers
+from serving.page.docs import read_openapi
+from serving.protocol.model_inputs import Limits
 
 API = orjson.loads(read_openapi())
 LIMITS = Limits()

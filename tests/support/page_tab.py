@@ -1,9 +1,8 @@
 """The page for people in a tab of headless Chromium, with the server and the versions behind it."""
 
-import time
-
 from chromium import Tab
 from page_world import MemoryRepository, TokenDoor
+from running_server import wait_until
 
 HEADLINE = "Striker scores a late goal, days after the border treaty"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> goal"
@@ -55,10 +54,7 @@ class Page:
 
     def until(self, script: str) -> None:
         """Waits until an expression holds."""
-        deadline = time.monotonic() + SECONDS
-        while not self.tab.run(f"Boolean({script})"):
-            assert time.monotonic() < deadline, f"{script} did not come to hold within {SECONDS:.0f} s"
-            time.sleep(0.02)
+        wait_until(lambda: self.tab.run(f"Boolean({script})"), SECONDS, script)
 
     def type(self, text: str) -> None:
         self.tab.run("document.getElementById('headline').focus(); document.getElementById('headline').select()")

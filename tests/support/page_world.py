@@ -13,11 +13,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.app import tell_refusal
 from serving.errors import Code, RequestError
-from serving.models import Answers
-from serving.page_routes import page_routes
-from serving.versions import Version
+from serving.http.app import tell_refusal
+from serving.model.loaded import Answers
+from serving.page.routes import page_routes
+from serving.repository.versions import Version
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
 EVIDENCE = {

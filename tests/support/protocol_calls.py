@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, settings
 from served_signatures import INIT, make_signature
 
 from serving.errors import Code, RequestError
-from serving.model_inputs import Limits
-from serving.models import INPUTS
-from serving.protocol import PredictRequest, parse_predict
-from serving.replies import render_error
+from serving.model.loaded import INPUTS
+from serving.protocol.model_inputs import Limits
+from serving.protocol.replies import render_error
+from serving.protocol.tensorflow_serving import PredictRequest, parse_predict
 
 LIMITS = Limits()
 SIGNATURES = {"serving_default": make_signature(4), "__saved_model_init_op": INIT}

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from serving.models import Answers, Prediction
-from serving.replies import render_predictions
+from serving.model.loaded import Answers, Prediction
+from serving.protocol.replies import render_predictions
 
 CLASSES = ["World", "Sports", "Business"]
 TOKEN = "sesame-1234"

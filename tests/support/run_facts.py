@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from components.comparison import Estimate, compare_answers
-from components.predictions import Predictions
-from components.report.facts import Champion, Data, Gate, GateCheck, Lengths, Node, RunFacts
+from components.evaluation.comparison import Estimate, compare_answers
+from components.evaluation.predictions import Predictions
+from components.gates.verdict import Check, Verdict
+from components.outcomes import NodeState
+from components.report.facts import Champion, Data, Lengths, Node, RunFacts
 from components.report.measures import Baseline, EpochMeasures, Training
 from components.report.tables import evaluation_tables, mistakes
 
@@ -113,6 +115,7 @@ def make_facts(rows: int = 3_800, hostile: bool = False, classes: tuple[str, ...
         seconds=138.4,
         preset="ag-news",
         model_family="transformer",
+        summary="A transformer trained from scratch",
         model_name="ag_news",
         model_version="7",
         pushed_as="champion",
@@ -188,47 +191,47 @@ def make_nodes(stopped_at: str | None = None) -> list[Node]:
     nodes, over = [], False
     for name, (seconds, peak) in cost.items():
         if over:
-            nodes.append(Node(name, "skipped", 0.0, 0))
+            nodes.append(Node(name, NodeState.SKIPPED, 0.0, 0))
             continue
         over = name == stopped_at
         state = "failed" if over else "cached" if name == "StatisticsGen" else "ran"
         outputs = {} if over else {"output": f"/home/someone/workspace/artifacts/{name}/output/{len(nodes) + 1}"}
-        nodes.append(Node(name, state, seconds, peak, outputs))
+        nodes.append(Node(name, NodeState(state), seconds, peak, outputs))
     return nodes
 
 
-def make_gates(bad: str = "") -> list[Gate]:
+def make_gates(bad: str = "") -> list[Verdict]:
     """Three gates that let pass, one with a warning."""
     said = "1.8 % of the rows of train repeat another, above the limit of 1.0 %"
     return [
-        Gate(
+        Verdict(
             "DataGate",
             True,
             warnings=[f"{said}{bad}"],
             checks=[
-                GateCheck("schema_anomalies", "fail", True, "nothing breaks the schema"),
-                GateCheck("class_drift", "fail", True, "the share of Sports grew by a factor of 1.02", 1.02, 3.0),
-                GateCheck("length_drift", "fail", True, "text lengths diverge by 0.004 bits", 0.004, 0.1),
-                GateCheck("duplicates", "warn", False, f"{said}{bad}", 0.018, 0.01, [f"The ferry is late, again{bad}"]),
-                GateCheck("leakage", "off", True, "not looked at"),
+                Check("schema_anomalies", "fail", True, "nothing breaks the schema"),
+                Check("class_drift", "fail", True, "the share of Sports grew by a factor of 1.02", 1.02, 3.0),
+                Check("length_drift", "fail", True, "text lengths diverge by 0.004 bits", 0.004, 0.1),
+                Check("duplicates", "warn", False, f"{said}{bad}", 0.018, 0.01, (f"The ferry is late, again{bad}",)),
+                Check("leakage", "off", True, "not looked at"),
             ],
             numbers={"test_rows": 3_800, "test_rows_in_train": 12, "champion": None, "data": {"words": 3_401_220}},
         ),
-        Gate(
+        Verdict(
             "ModelGate",
             True,
             checks=[
-                GateCheck("floors", "fail", True, "no floor missed"),
-                GateCheck("champion", "fail", True, "the candidate is better than version 6", 0.0101, -0.01),
+                Check("floors", "fail", True, "no floor missed"),
+                Check("champion", "fail", True, "the candidate is better than version 6", 0.0101, -0.01),
             ],
             numbers={"champion": "6", "verdict": "better", "difference": 0.0101, "rows": 3_800},
         ),
-        Gate(
+        Verdict(
             "ServingGate",
             True,
             checks=[
-                GateCheck("load_seconds", "fail", True, "the first answer after 1.9 s of loading", 1.912, 30.0),
-                GateCheck("p95_ms", "fail", True, "95 % of single texts were answered in 3.1 ms", 3.104, 200.0),
+                Check("load_seconds", "fail", True, "the first answer after 1.9 s of loading", 1.912, 30.0),
+                Check("p95_ms", "fail", True, "95 % of single texts were answered in 3.1 ms", 3.104, 200.0),
             ],
             numbers={"load_seconds": 1.912, "memory_mb": 512.4, "tensorflow": "2.16.2", "requests": 64},
         ),
@@ -262,8 +265,8 @@ def make_rejected() -> RunFacts:
                 passed=False,
                 reasons=reasons,
                 checks=[
-                    GateCheck("floors", "fail", False, reasons[0]),
-                    GateCheck("champion", "fail", False, reasons[1], -0.0311, -0.01),
+                    Check("floors", "fail", False, reasons[0]),
+                    Check("champion", "fail", False, reasons[1], -0.0311, -0.01),
                 ],
             ),
         ],
@@ -286,7 +289,7 @@ def make_stopped_early() -> RunFacts:
         model_dir=None,
         pushed_as=None,
         nodes=make_nodes("DataGate"),
-        gates=[Gate("DataGate", False, [reason], [], [GateCheck("schema_anomalies", "fail", False, reason)])],
+        gates=[Verdict("DataGate", False, [reason], [], [Check("schema_anomalies", "fail", False, reason)])],
         evaluation=None,
         mistakes=None,
         champion=Champion(None, None, "ag_news has no champion yet"),

@@ -11,11 +11,11 @@ from typing import Any
 
 from fake_models import FakeModel, FakeRepository
 
-from serving.access_log import AccessLog
-from serving.app import App, make_app
 from serving.config import make_config
-from serving.metrics import Metrics
-from serving.server import Server, listen, url_of
+from serving.http.access_log import AccessLog
+from serving.http.app import App
+from serving.http.metrics import Metrics
+from serving.http.server import Server, listen, url_of
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Running:
 
     def connect(self) -> socket.socket:
         """Returns a connection with a time limit."""
-        return socket.create_connection(self.address, timeout=10)
+        return socket.create_connection(self.address, timeout=30)
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """Sends one request on a connection of its own."""
@@ -92,7 +92,7 @@ def _more(client: socket.socket, buffer: bytearray) -> None:
     buffer += data
 
 
-def is_closed(client: socket.socket, seconds: float = 5.0) -> bool:
+def is_closed(client: socket.socket, seconds: float = 30.0) -> bool:
     """Returns whether the server closes a connection, whatever it says before."""
     client.settimeout(seconds)
     try:
@@ -105,8 +105,8 @@ def is_closed(client: socket.socket, seconds: float = 5.0) -> bool:
     return True
 
 
-def wait_until(check: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Returns as soon as something holds.
+def wait_until(check: Callable[[], bool], seconds: float = 60.0, what: str = "what is waited for") -> None:
+    """Returns as soon as something holds; ``seconds`` are for what hangs, not for how long it ought to take.
 
     Raises:
         TimeoutError: It does not.
@@ -114,7 +114,7 @@ def wait_until(check: Callable[[], bool], seconds: float = 10.0) -> None:
     until = time.monotonic() + seconds
     while not check():
         if time.monotonic() > until:
-            raise TimeoutError("it did not come to that")
+            raise TimeoutError(f"{what} did not happen within {seconds:g} s")
         time.sleep(0.005)
 
 
@@ -126,7 +126,7 @@ def running_server(
     repository = repository or FakeRepository({1: FakeModel()}, {"champion": 1})
     config = make_config({"model_dir": "nowhere", "port": 0, "drain_wait_seconds": 0, "drain_seconds": 2, **settings})
     listening = listen(config)
-    app = make_app(repository, config, token, Metrics(), log)
+    app = App(repository, config, token, Metrics(), log)
     ready = threading.Event()
     server = Server(app, ready.set)
     failed: list[BaseException] = []
@@ -141,12 +141,12 @@ def running_server(
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(30)
         assert not failed, failed
         yield Running(url_of(listening), listening.getsockname()[:2], app, server, repository)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(30)
         listening.close()
     assert not thread.is_alive()
     assert not failed, failed

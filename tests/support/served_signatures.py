@@ -1,6 +1,6 @@
 """Signatures as a pushed model has them."""
 
-from serving.signatures import Signature, TensorInfo
+from serving.model.signatures import Signature, TensorInfo
 
 INIT = Signature({}, {"__saved_model_init_op": TensorInfo("NoOp", "DT_INVALID", None)}, "")
 """What TensorFlow adds to every SavedModel."""

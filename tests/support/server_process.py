@@ -53,7 +53,7 @@ class Served:
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Tells it to end and returns its exit code."""
         self.process.send_signal(how)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def serving_process(model_dir: Path, *arguments: str, out: Path | None = None, *
     reader = threading.Thread(target=_read, args=(process, said, ready))
     reader.start()
     try:
-        if not ready.wait(120):
+        if not ready.wait(600):
             raise TimeoutError("the server did not get ready: " + "".join(said))
         found = [match[1] for line in said if (match := _READY.search(line))]
         if not found:

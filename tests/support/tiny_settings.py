@@ -16,6 +16,19 @@ TINY = {
     "model_gate.margin": "0.2",
 }
 
+TINY_BERT = {
+    "bert.train": "top",
+    "bert.top_layers": "2",
+    "bert.max_tokens": "24",
+    "bert.epochs": "4",
+    "bert.batch_size": "8",
+    "bert.learning_rate": "0.03",
+    "bert.encoder_dropout": "false",
+    "bert.wide_buckets": "50",
+    "bert.precision": "float32",
+}
+"""More of them for the checkpoint of ``tiny_bert.py``."""
+
 
 def to_options(settings: dict[str, str]) -> list[str]:
     """Returns settings as the command line takes them."""

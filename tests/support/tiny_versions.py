@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from components.aliases import write_aliases
-from components.manifest import MANIFEST, hash_model, make_manifest
+from components.push.aliases import write_aliases
+from components.push.manifest import MANIFEST, hash_model, make_manifest
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 
 
-def push_tiny(serving: Path, number: int, name: str = "ag_news") -> Path:
-    """Writes version ``number``, whose classes are moved on by as many and have probability 0.4 + ``number`` / 10."""
+def push_tiny(serving: Path, number: int, name: str = "ag_news", without: str | None = None) -> Path:
+    """Writes version ``number``, whose classes are moved on by as many and have probability 0.4 + ``number`` / 10.
+
+    It lacks the signature ``without``, if one is named.
+    """
     import tensorflow as tf
 
     module = tf.Module()
@@ -35,6 +38,7 @@ def push_tiny(serving: Path, number: int, name: str = "ag_news") -> Path:
         "serving_default": classify.get_concrete_function(tf.TensorSpec([None], tf.string, name="text")),
         "serve_examples": classify_examples.get_concrete_function(tf.TensorSpec([None], tf.string, name="examples")),
     }
+    signatures.pop(without, None)
     tf.saved_model.save(module, str(temporary), signatures=signatures)
     (temporary / "assets.extra").mkdir()
     (temporary / "assets.extra" / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")

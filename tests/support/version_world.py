@@ -1,6 +1,5 @@
 """Versions on a disk, models that remember where they were read from, and a clock that tests move."""
 
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from components.aliases import write_aliases
-from components.garbage import read_leases
-from components.manifest import MANIFEST, hash_model, make_manifest
+from components.push.aliases import write_aliases
+from components.push.garbage import read_leases
+from components.push.manifest import MANIFEST, hash_model, make_manifest
 from serving.errors import Code, RequestError
-from serving.models import Answers
-from serving.observer import Observer
-from serving.repository import Repository
+from serving.model.loaded import Answers
+from serving.repository.repository import Observer, Repository
 
-SECONDS = 20
+SECONDS = 60
 
 
 class FakeModel:
@@ -113,12 +111,6 @@ class Diary(Observer):
     def load_failed(self, model: str, version: int, message: str) -> None:
         self.entries.append(("failed", model, version, message))
 
-    def unloaded(self, model: str, version: int) -> None:
-        self.entries.append(("unloaded", model, version))
-
-    def troubled(self, troubles: list[str]) -> None:
-        self.entries.append(("troubled", *troubles))
-
 
 def number(repository: Repository, model: str = "ag_news", **asked: Any) -> int:
     """Returns the version that answers."""
@@ -134,13 +126,6 @@ def refusal(call: Callable[[], Any]) -> tuple[Code, str]:
 
 def states(repository: Repository, model: str = "ag_news") -> dict[int, str]:
     return {status.version: status.state.name for status in repository.status(model)}
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"{what} did not happen within {SECONDS} s"
-        time.sleep(0.005)
 
 
 NOT_FOUND, INVALID = Code.NOT_FOUND, Code.INVALID_ARGUMENT

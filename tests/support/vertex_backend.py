@@ -64,10 +64,7 @@ class VertexBackend:
         handed = self._executor_input(name, task, component, given)
         self.executor_inputs[name] = handed
         texts = {"{{$}}": json_format.MessageToJson(handed), JOB: self._job}
-        texts |= {
-            f"{{{{$.inputs.parameters['{key}']}}}}": json.dumps(value) if isinstance(value, bool) else f"{value}"
-            for key, value in given.items()
-        }
+        texts |= {f"{{{{$.inputs.parameters['{key}']}}}}": _text(value) for key, value in given.items()}
         container = self._containers[component.executor_label]
         self._run([_fill(part, texts) for part in (*container["command"], *container["args"])])
         for key, item in handed.outputs.parameters.items():
@@ -126,3 +123,10 @@ def _fill(part: str, texts: dict[str, str]) -> str:
 
 def _read(text: str, kind: str) -> Any:
     return {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float}[kind](text)
+
+
+def _text(value: Any) -> str:
+    """As ``PbValueToText`` writes it: a whole number without a fraction."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from components.transform import preprocessing_fn
-from serving.models import LoadedModel
+from components.text.transform import preprocessing_fn
+from serving.model.loaded import LoadedModel
 from trainers.export import Classifier, TransformGraph, export
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.model import build
 from trainers.transformer.run import run_fn
+
+pytestmark = pytest.mark.stack
 
 CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 VOCAB, MAX_TOKENS = 24, 12

@@ -14,6 +14,8 @@ from trainers.optimizer import LazyAdamW, WarmupLinearDecay
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.model import TABLES, build
 
+pytestmark = pytest.mark.stack
+
 START = np.array([[0.5, -1.0], [2.0, 0.25], [-0.75, 1.5], [1.0, 1.0]], np.float32)
 
 

@@ -23,6 +23,8 @@ from trainers.optimizer import LazyAdamW
 from trainers.progress import Meter
 from trainers.task import Task
 
+pytestmark = pytest.mark.stack
+
 VOCAB, CLASSES, TRAIN, BATCH = 10, 2, 20, 8
 BATCHES = 3
 SETTINGS = {"model": {"epochs": 3}, "classes": ["A", "B"], "code_digest": "1"}

@@ -1,6 +1,7 @@
 """Warm start: the weights of an export come over, all of them or none, for both families."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from trainers.bert.model import build as build_bert
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.model import build
 from trainers.warm_start import load_weights, read_weights, warm_start
+
+pytestmark = pytest.mark.stack
 
 DIGEST = hashlib.sha256(b"words").hexdigest()
 SMALL = {"width": 8, "heads": 2, "head_width": 4, "feed_forward": 8, "transformers": 2, "wide_buckets": 50}
@@ -50,24 +53,34 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_saved_encoder(tmp_path_factory.mktemp("encoder") / "saved", tensors=make_learned_tensors())
 
 
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory) -> tuple[tf_keras.Model, Path]:
+    """A transformer and its export, which nothing may change."""
+    model = make_transformer(1)
+    shuffle(model, 7)
+    return model, save(model, tmp_path_factory.mktemp("champion") / "saved")
+
+
 def answers(model: tf_keras.Model) -> np.ndarray:
     return model(tf.constant([[2, 5, 6, 3], [2, 7, 3, 0]], tf.int32), training=False).numpy()
 
 
-@pytest.mark.parametrize("family", ["transformer", "bert"])
-def test_the_weights_of_an_export_come_over(tmp_path: Path, encoder: Path, family: str) -> None:
-    def make(seed: int) -> tf_keras.Model:
-        return make_transformer(seed) if family == "transformer" else make_bert(seed, encoder)
-
-    champion = make(1)
-    shuffle(champion, 7)
-    exported = save(champion, tmp_path / "champion")
-    fresh = make(2)
+def assert_comes_over(champion: tf_keras.Model, exported: Path, fresh: tf_keras.Model) -> None:
     assert not np.allclose(answers(fresh), answers(champion), atol=1e-3)
     warm_start(fresh, {"model": str(exported), "vocabulary_digest": DIGEST}, DIGEST)
     for ours, theirs in zip(fresh.get_weights(), champion.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_allclose(answers(fresh), answers(champion), rtol=1e-5, atol=1e-6)
+
+
+def test_the_weights_of_a_transformer_come_over(champion: tuple[tf_keras.Model, Path]) -> None:
+    assert_comes_over(*champion, make_transformer(2))
+
+
+def test_the_weights_of_a_bert_come_over(tmp_path: Path, encoder: Path) -> None:
+    model = make_bert(1, encoder)
+    shuffle(model, 7)
+    assert_comes_over(model, save(model, tmp_path / "champion"), make_bert(2, encoder))
 
 
 def test_without_a_warm_start_nothing_is_touched() -> None:
@@ -91,9 +104,9 @@ def test_another_vocabulary_is_refused_before_anything_is_read(tmp_path: Path) -
     ],
 )
 def test_another_architecture_is_refused_and_the_model_is_as_it_was(
-    tmp_path: Path, change: dict[str, Any], sentence: str
+    champion: tuple[tf_keras.Model, Path], change: dict[str, Any], sentence: str
 ) -> None:
-    exported = save(make_transformer(1), tmp_path / "champion")
+    _, exported = champion
     other = make_transformer(2, **change)
     before = other.get_weights()
     with pytest.raises(BadInputError, match=sentence):
@@ -102,8 +115,10 @@ def test_another_architecture_is_refused_and_the_model_is_as_it_was(
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut index", "cut data"])
-def test_damaged_weights_are_told_in_one_sentence(tmp_path: Path, damage: str) -> None:
-    exported = save(make_transformer(1), tmp_path / "champion")
+def test_damaged_weights_are_told_in_one_sentence(
+    champion: tuple[tf_keras.Model, Path], tmp_path: Path, damage: str
+) -> None:
+    exported = Path(shutil.copytree(champion[1], tmp_path / "champion"))
     index, data = exported / "variables/variables.index", exported / "variables/variables.data-00000-of-00001"
     if damage == "missing":
         index.unlink()

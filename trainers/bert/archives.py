@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tarfile
-import uuid
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -175,9 +175,12 @@ def _members(tar: tarfile.TarFile, stream: _Stream) -> Iterator[tarfile.TarInfo]
 
 @contextmanager
 def _unpacking(name: str, target: Path, check: Check) -> Iterator[Path]:
-    place = target.with_name(f".{target.name}.{uuid.uuid4().hex}{TEMPORARY}")
-    place.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        TEMPORARY, f".{target.name}.", target.parent, ignore_cleanup_errors=True
+    ) as directory:
+        place = Path(directory, "new")
+        place.mkdir()
         try:
             yield place
         except _UnsafeError as error:
@@ -187,14 +190,10 @@ def _unpacking(name: str, target: Path, check: Check) -> Iterator[Path]:
         except _DAMAGED as error:
             raise _refused(name, f"it is damaged or no such archive ({type(error).__name__})") from error
         check(place)
-        old = place.with_name(f"{place.name}.old{TEMPORARY}")
         if target.exists():
             # A directory cannot be renamed onto another; so it is whole or away, never half gone.
-            target.rename(old)
+            target.rename(place.with_name("old"))
         place.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _refused(name: str, why: str) -> BadInputError:

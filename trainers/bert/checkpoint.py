@@ -128,27 +128,22 @@ def _expected(sizes: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "embeddings.word_embeddings.weight", (sizes.vocab_size, width)
     yield "embeddings.position_embeddings.weight", (sizes.max_position_embeddings, width)
     yield "embeddings.token_type_embeddings.weight", (sizes.type_vocab_size, width)
-    yield from _norm("embeddings.LayerNorm", width)
+    yield from _weight_and_bias("embeddings.LayerNorm", width)
     for number in range(sizes.num_hidden_layers):
         layer = f"encoder.layer.{number}."
         for part in ("query", "key", "value"):
-            yield from _dense(f"{layer}attention.self.{part}", width, width)
-        yield from _dense(f"{layer}attention.output.dense", width, width)
-        yield from _norm(f"{layer}attention.output.LayerNorm", width)
-        yield from _dense(f"{layer}intermediate.dense", inner, width)
-        yield from _dense(f"{layer}output.dense", width, inner)
-        yield from _norm(f"{layer}output.LayerNorm", width)
-    yield from _dense("pooler.dense", width, width)
+            yield from _weight_and_bias(f"{layer}attention.self.{part}", width, width)
+        yield from _weight_and_bias(f"{layer}attention.output.dense", width, width)
+        yield from _weight_and_bias(f"{layer}attention.output.LayerNorm", width)
+        yield from _weight_and_bias(f"{layer}intermediate.dense", inner, width)
+        yield from _weight_and_bias(f"{layer}output.dense", width, inner)
+        yield from _weight_and_bias(f"{layer}output.LayerNorm", width)
+    yield from _weight_and_bias("pooler.dense", width, width)
 
 
-def _dense(name: str, out: int, into: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (out, into)
-    yield f"{name}.bias", (out,)
-
-
-def _norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (width,)
-    yield f"{name}.bias", (width,)
+def _weight_and_bias(name: str, *shape: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]
 
 
 def _stored_name(name: str, present: set[str]) -> str | None:

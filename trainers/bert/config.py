@@ -1,16 +1,20 @@
 """How a pretrained encoder is fine-tuned."""
 
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from trainers.config import FitConfig
 
+NETRC = "keep it in the file that NETRC names, by default ~/.netrc"
+"""Where user and password for an encoder's server go."""
+
 
 class BertConfig(FitConfig):
     """Rates are probabilities; the encoder's own dropout is part of its graph."""
 
+    secrets_go: ClassVar = {"encoder": NETRC}
     epochs: int = Field(2, ge=1, description="passes over the train split")
     batch_size: int = Field(16, ge=1, description="rows per gradient step")
     learning_rate: float = Field(1e-4, gt=0, description="peak rate, reached at the end of warm-up")
@@ -58,6 +62,8 @@ class Encoder:
         vocabulary: Path of ``vocab.txt``.
         vocabulary_digest: Its SHA-256 in hex.
         lower_case: Whether texts are lower-cased before they are split.
+        strip_accents: Whether accents are stripped; None does as ``lower_case`` says.
+        tokenize_chinese_chars: Whether every ideograph is a word of its own.
     """
 
     name: str
@@ -68,7 +74,5 @@ class Encoder:
     vocabulary: str
     vocabulary_digest: str
     lower_case: bool
-
-    def to_dict(self) -> dict[str, str | bool]:
-        """Returns plain values."""
-        return asdict(self)
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool = True

@@ -8,11 +8,13 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from trainers.layers import Layer
+
 _MASKED = -10_000.0
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class BertEmbedding(tf_keras.layers.Layer):
+class BertEmbedding(Layer):
     """Normed sum of word, position and type embeddings.
 
     Call: word ids and type ids, int32 [N, T] -> [N, T, width].
@@ -46,13 +48,9 @@ class BertEmbedding(tf_keras.layers.Layer):
         )
         return self.drop(self.layer_norm(summed), training=training)
 
-    def get_config(self) -> dict[str, Any]:
-        names = ("vocab_size", "positions", "types", "width", "epsilon", "dropout")
-        return super().get_config() | {name: getattr(self, name) for name in names}
-
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class BertBlock(tf_keras.layers.Layer):
+class BertBlock(Layer):
     """Self-attention and feed-forward, each with a residual and a layer norm behind it.
 
     Query, key and value share one matrix product. Call: states [N, T, width], mask int32 [N, T], 0 for tokens
@@ -116,10 +114,6 @@ class BertBlock(tf_keras.layers.Layer):
         scores += tf.cast((1 - mask)[:, tf.newaxis, tf.newaxis, :], scores.dtype) * _MASKED
         weights = self.drop_attention(tf.nn.softmax(scores), training=training)
         return tf.reshape(tf.transpose(tf.matmul(weights, value), (0, 2, 1, 3)), (rows, tokens, self.width))
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("width", "heads", "feed_forward", "activation", "epsilon", "dropout", "attention_dropout")
-        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 def activate(name: str, x: tf.Tensor) -> tf.Tensor:

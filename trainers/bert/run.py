@@ -6,7 +6,7 @@ import tensorflow_text  # noqa: F401  registers the ops of the transform graph
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from components.vocabulary import read_vocabulary
+from components.text.vocabulary import read_vocabulary
 from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.model import TABLES, build, encode, trained_variables
 from trainers.fit import fit

@@ -1,10 +1,20 @@
-"""Architecture of the from-scratch transformer."""
+"""Tokenisation and architecture of the from-scratch transformer."""
 
 from typing import Literal
 
 from pydantic import Field
 
+from components.settings import Settings
 from trainers.config import FitConfig
+
+
+class TextConfig(Settings):
+    """Tokenisation."""
+
+    vocab_size: int = Field(30_000, ge=3, description="token ids in all, padding and out-of-vocabulary included")
+    min_count: int = Field(2, ge=1, description="occurrences below which a word is out of vocabulary")
+    max_tokens: int = Field(128, ge=1, description="tokens kept per text")
+    clean: bool = Field(False, description="entities resolved and markup dropped before texts are split")
 
 
 class TransformerConfig(FitConfig):

@@ -4,8 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
+from tf_keras.initializers import RandomNormal
 
-from trainers.layers import real_tokens
+from trainers.layers import Layer, real_tokens
 
 # Adam moves every weight by about the learning rate, however large it is. A factor behind a table is its own
 # learning rate: rare rows are seen a few times only and must go further each time.
@@ -13,7 +14,7 @@ _WORD_GAIN = 3.0
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class TokenAndPositionEmbedding(tf_keras.layers.Layer):
+class TokenAndPositionEmbedding(Layer):
     """Sum of a word and a position embedding.
 
     In training, ``word_dropout`` of the words are hidden: they leave the sum and the mask, so that no later
@@ -30,21 +31,21 @@ class TokenAndPositionEmbedding(tf_keras.layers.Layer):
         self.word_dropout = word_dropout
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.words = self.add_weight("words", (self.vocab_size, self.width), initializer=_normal(0.05 / _WORD_GAIN))
-        self.positions = self.add_weight("positions", (self.max_tokens, self.width), initializer=_normal(0.02))
+        self.words = self.add_weight(
+            "words", (self.vocab_size, self.width), initializer=RandomNormal(stddev=0.05 / _WORD_GAIN)
+        )
+        self.positions = self.add_weight(
+            "positions", (self.max_tokens, self.width), initializer=RandomNormal(stddev=0.02)
+        )
 
     def call(self, ids: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         mask = real_tokens(ids, self.word_dropout if training else 0.0)
         embedded = _WORD_GAIN * tf.nn.embedding_lookup(self.words, ids) * mask[..., tf.newaxis]
         return embedded + self.positions[: tf.shape(ids)[1]], mask
 
-    def get_config(self) -> dict[str, Any]:
-        names = ("vocab_size", "width", "max_tokens", "word_dropout")
-        return super().get_config() | {name: getattr(self, name) for name in names}
-
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class EncoderBlock(tf_keras.layers.Layer):
+class EncoderBlock(Layer):
     """Self-attention and feed-forward with residuals, normed before (``pre``) or after (``post``) each.
 
     Call: states float32 [N, T, width], mask float32 [N, T] -> float32 [N, T, width]. Masked tokens are
@@ -80,11 +81,3 @@ class EncoderBlock(tf_keras.layers.Layer):
             return states + feed(self.feed_forward_norm(states))
         states = self.attention_norm(states + attend(states))
         return self.feed_forward_norm(states + feed(states))
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("width", "heads", "head_width", "feed_forward", "dropout", "norm")
-        return super().get_config() | {name: getattr(self, name) for name in names}
-
-
-def _normal(deviation: float) -> tf_keras.initializers.Initializer:
-    return tf_keras.initializers.RandomNormal(stddev=deviation)

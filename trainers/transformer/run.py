@@ -14,7 +14,7 @@ from trainers.transformer.model import TABLES, begin_with_counts, build
 from trainers.warm_start import warm_start
 
 VOCABULARY = "vocabulary"
-"""Name of Transform's asset, as in ``components.transform``."""
+"""Name of Transform's asset, as in ``components.text.transform``."""
 
 
 def run_fn(fn_args: FnArgs) -> None:

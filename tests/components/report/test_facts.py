@@ -7,6 +7,7 @@ import pytest
 import run_facts
 from pydantic import ValidationError
 
+from components.outcomes import NodeState
 from components.report.facts import Node, RunFacts
 
 
@@ -37,7 +38,7 @@ def test_the_sentence_says_why_there_is_nothing() -> None:
     assert facts.absence("DataGate") == "Nothing to show: DataGate ended without a result."
     assert facts.absence("Other") == "Nothing to show: the graph of this run has no Other."
     assert replace(facts, nodes=[]).absence("Trainer") == "Nothing to show: the run ended before Trainer began."
-    waiting = replace(facts, nodes=[Node("Trainer", "waiting", 0.0, 0)])
+    waiting = replace(facts, nodes=[Node("Trainer", NodeState.WAITING, 0.0, 0)])
     assert waiting.absence("Trainer") == "Nothing to show: the run ended before Trainer began."
 
 
@@ -55,3 +56,18 @@ def test_a_bound_is_missed_from_its_own_side() -> None:
     assert replace(headlines["calibration_error"], bound=0.0).missed
     assert not replace(headlines["accuracy"], bound=0.0).missed
     assert not headlines["log_loss"].missed
+
+
+def test_facts_that_name_an_encoder_and_no_summary_are_read() -> None:
+    """As reports were kept before a family said what its model is."""
+    values = json.loads(run_facts.make_facts().to_json())
+    del values["summary"]
+    facts = RunFacts.from_json(json.dumps(values | {"encoder": "minilm-l6"}))
+    assert (facts.summary, facts.run_id) == (None, values["run_id"])
+
+
+def test_a_verdict_in_run_json_has_the_shape_that_older_workspaces_have() -> None:
+    facts = run_facts.make_facts(400)
+    (first, *_) = json.loads(facts.to_json())["gates"]
+    assert list(first) == ["name", "passed", "reasons", "warnings", "checks", "numbers"]
+    assert list(first["checks"][0]) == ["name", "severity", "passed", "sentence", "value", "limit", "rows"]

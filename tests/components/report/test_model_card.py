@@ -7,6 +7,7 @@ import markdown_it
 import pytest
 import run_facts
 import yaml
+from huggingface_hub import ModelCard
 
 from components.report.facts import Data
 from components.report.model_card import render_model_card
@@ -56,8 +57,7 @@ def test_metrics_are_those_of_the_run(card: str) -> None:
 
 
 def test_the_hub_reads_the_card(card: str) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    data = hub.ModelCard(card).data
+    data = ModelCard(card).data
     accuracy = next(item for item in data.eval_results if item.metric_type == "accuracy")
     assert (accuracy.dataset_type, accuracy.task_type, accuracy.dataset_split) == (
         "ag_news", "text-classification", "test",
@@ -106,10 +106,13 @@ def test_what_a_gate_told_is_a_limit(card: str) -> None:
     assert "Told by a gate when it was pushed: 1.8 % of the rows of train repeat another" in body(card)
 
 
-def test_a_bert_names_its_encoder() -> None:
-    text = render_model_card(replace(run_facts.make_facts(400), model_family="bert", encoder="minilm-l6"))
-    assert "A fine-tuned BERT encoder (minilm-l6)" in body(text)
-    assert "bert" in front_matter(text)["tags"]
+def test_the_family_says_what_the_model_is() -> None:
+    text = render_model_card(
+        replace(run_facts.make_facts(400), model_family="heap", summary="A heap of <words> (no. 7)")
+    )
+    assert r". A heap of \<words\> (no. 7), " in body(text)
+    assert "heap" in front_matter(text)["tags"]
+    assert ". transformer, " in body(render_model_card(replace(run_facts.make_facts(400), summary=None)))
 
 
 def test_no_row_of_the_data_is_in_the_card() -> None:
@@ -130,7 +133,7 @@ def test_no_name_breaks_the_card() -> None:
     assert "<script" not in html
     assert "<img" not in html
     assert html.count("<h1>") == 1
-    assert html.count("<table>") == 5
+    assert html.count("<table>") == 6
     assert "&lt;script&gt;document.title='owned'&lt;/script&gt;" in html
 
 

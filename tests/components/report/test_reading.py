@@ -4,22 +4,20 @@ import gzip
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from pydantic import ValidationError
 
 from components.example_gen.fetch import RemoteFile
 from components.example_gen.source import SAMPLE_DIR
+from components.gates.verdict import Verdict
 from components.report import reading
-from components.report.facts import Gate, GateCheck, Lengths
+from components.report.facts import Lengths
+from components.report.left_behind import LeftBehind
 
 
-def write_verdict(directory: Path, **more: object) -> Path:
-    directory.mkdir(exist_ok=True)
-    check = {"name": "leakage", "severity": "fail", "passed": True, "sentence": "none", "value": 0.0, "limit": 0.01}
-    verdict = {"gate": "DataGate", "passed": True, "reasons": [], "warnings": [], "checks": [{**check, "rows": ["a"]}]}
-    (directory / "verdict.json").write_text(json.dumps({**verdict, "numbers": {}, **more}))
-    return directory
+def left_by(node: str, output: str, directory: Path) -> LeftBehind:
+    return LeftBehind({node: {output: SimpleNamespace(uri=str(directory))}})
 
 
 def write_ingest(directory: Path) -> Path:
@@ -31,34 +29,13 @@ def write_ingest(directory: Path) -> Path:
     return directory
 
 
-def test_a_verdict_is_read_whole(tmp_path: Path) -> None:
-    found = reading.read_gate(write_verdict(tmp_path / "v", numbers={"rows": 3}))
-    check = GateCheck("leakage", "fail", True, "none", 0.0, 0.01, ["a"])
-    assert found == Gate("DataGate", True, checks=[check], numbers={"rows": 3})
-
-
-def test_a_verdict_with_half_a_character_can_be_shown(tmp_path: Path) -> None:
-    found = reading.read_gate(write_verdict(tmp_path / "v", reasons=["\ud800"], warnings=["caf\u00e9"]))
-    assert found.warnings == ["caf\u00e9"]
-    assert found.reasons[0].encode()
-
-
-@pytest.mark.parametrize("flaw", [{"passed": "perhaps"}, {"checks": [{"name": "x"}]}])
-def test_a_damaged_verdict_is_an_error(tmp_path: Path, flaw: dict) -> None:
-    with pytest.raises(ValidationError):
-        reading.read_gate(write_verdict(tmp_path / "v", **flaw))
-
-
-def test_a_verdict_that_is_missing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        reading.read_gate(tmp_path)
-
-
 def test_rows_and_quarantine_are_counted(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("x")
     drawn = {"length_counts": [1, 2]}
-    gates = [Gate("DataGate", True, numbers={"length_edges": [0, 1], "data": drawn, "champion": None})]
-    found = reading.read_data(write_ingest(tmp_path / "r"), tmp_path, "test.csv", "d", gates)
+    gates = [Verdict("DataGate", True, numbers={"length_edges": [0, 1], "data": drawn, "champion": None})]
+    found = reading.read_data(
+        left_by("ExampleGen", "report", write_ingest(tmp_path / "r")), tmp_path, "test.csv", "d", gates
+    )
     assert (found.rows, found.malformed, found.splits) == (12, 3, {"test": {"World": 4}})
     assert list(found.quarantine.items()) == [("b", 2), ("a", 1)]
     assert found.lengths == [Lengths("this run", [0, 1], [1, 2])]
@@ -67,7 +44,7 @@ def test_rows_and_quarantine_are_counted(tmp_path: Path) -> None:
 
 def test_without_ingest_nothing_is_counted(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("x")
-    found = reading.read_data(None, tmp_path, "test.csv", "d")
+    found = reading.read_data(LeftBehind({}), tmp_path, "test.csv", "d")
     assert (found.rows, found.splits, found.lengths) == (0, {}, [])
 
 

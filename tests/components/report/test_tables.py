@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import run_facts
 
-from components.comparison import Estimate
-from components.paired import wilson_interval
-from components.predictions import Predictions
+from components.evaluation.comparison import Estimate
+from components.evaluation.paired import wilson_interval
+from components.evaluation.predictions import Predictions
 from components.report.measures import Evaluation
 from components.report.tables import evaluation_tables, mistakes
 

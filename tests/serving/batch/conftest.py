@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from batch_world import NAMES, ByLength, Classify
 
-from components.manifest import hash_files, make_manifest
-from pipeline.beam import BeamConfig, beam_args
+from components.push.manifest import hash_files, make_manifest
+from pipeline.config.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
 from serving.batch.files import find_files
 from serving.batch.output import Output, choose_output
-from serving.batch.quarantine import plan_with_quarantine
+from serving.batch.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def classify(tmp_path: Path, version: Path) -> Classify:
         output = choose_output(str(tmp_path / target) + "/" * target.endswith("/"), suffix, format_)
         output.check_input(files)
         output.check()
-        plan = plan_with_quarantine(files, text, names, output, shard_rows, budget)
+        plan = make_plan(files, text, names, output, shard_rows, budget)
         return batch.classify(plan, names, output, version, beam_args(BeamConfig())), output
 
     return call

@@ -61,6 +61,18 @@ def test_the_ag_news_layout_is_read_as_ingest_reads_it(header: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        r'"1","C:\temp","is \full\"',
+        'Class,Title,Description\n"1","C:\\temp","is \\full\\"',
+        'id,text\n"1","C:\\temp is \\full\\"',
+    ],
+)
+def test_a_backslash_is_classified_as_it_is_typed(content: str) -> None:
+    assert texts(f"{content}\n".encode()) == ["C:\\temp is \\full\\"]
+
+
 def test_a_broken_quote_costs_one_record() -> None:
     lines = [f'{number},"text {number}, quoted"\n' for number in range(1000)]
     lines[10] = '10,"text 10\n'

@@ -7,10 +7,10 @@ import pytest
 from batch_world import NAMES, ByLength, Classify, tree
 
 from components.errors import BadInputError
-from pipeline.beam import BeamConfig, beam_args
+from pipeline.config.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
 from serving.batch.output import choose_output
-from serving.batch.quarantine import plan_with_quarantine
+from serving.batch.plan import make_plan
 from serving.batch.rows import Layout
 
 
@@ -79,7 +79,7 @@ def test_input_that_changes_meanwhile_is_noticed(tmp_path: Path, version: Path) 
     path = tmp_path / "in.csv"
     path.write_text("text\none\ntwo\n")
     output = choose_output(str(tmp_path / "out.csv"), "csv", None)
-    plan = plan_with_quarantine([str(path)], (), NAMES, output, 10, 0.5)
+    plan = make_plan([str(path)], (), NAMES, output, 10, 0.5)
     path.write_text("text\none\n")
     with pytest.raises(RuntimeError, match="has changed since"):
         batch.classify(plan, NAMES, output, version, beam_args(BeamConfig()))

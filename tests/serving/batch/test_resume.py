@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from batch_world import Classify, hash_files_without_manifest, rows_of, tree
 
-from components.manifest import make_manifest
+from components.push.manifest import make_manifest
 from serving.batch.output import Output
 
 

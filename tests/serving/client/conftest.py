@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rest_desk import CLASSES, Desk
 
-from serving.client import Client
-from serving.retry import Retry
+from serving.client.rest import Client
+from serving.client.retry import Retry
 
 
 @pytest.fixture

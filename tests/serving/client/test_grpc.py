@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -20,12 +21,12 @@ from tensorflow_serving.apis import (
 )
 
 from components.errors import BadInputError
-from serving.client_grpc import GrpcClient
+from serving.client.grpc import GrpcClient
+from serving.client.retry import Retry
 from serving.errors import Code, RequestError
-from serving.models import Prediction
-from serving.retry import Retry
-from serving.signatures import Signature, TensorInfo
-from serving.states import State, VersionStatus
+from serving.model.loaded import Prediction
+from serving.model.signatures import Signature, TensorInfo
+from serving.repository.states import State, VersionStatus
 
 CLASSES = ["World", "Sports", "Business"]
 TOKEN = "sesame-1234"
@@ -36,6 +37,8 @@ class Desk(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_
 
     def __init__(self) -> None:
         self.refusals: list[grpc.StatusCode] = []
+        self.awake = threading.Event()
+        self.awake.set()
         self.asked: list[Any] = []
         self.headers: list[dict[str, str]] = []
         self.as_content = False
@@ -90,6 +93,7 @@ class Desk(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_
     def _note(self, request: Any, context: grpc.ServicerContext) -> None:
         self.asked.append(request)
         self.headers.append(dict(context.invocation_metadata()))
+        self.awake.wait(30)
         if self.refusals:
             context.abort(self.refusals.pop(0), "Servable not found")
 
@@ -206,6 +210,17 @@ def test_a_server_that_is_not_there_is_unavailable(connect: Callable[..., GrpcCl
         connect(target="127.0.0.1:1").predict(["ab"])
     assert raised.value.code is Code.UNAVAILABLE
     assert len(waits) == 3
+
+
+def test_a_server_that_does_not_answer_in_time_is_not_waited_for(
+    connect: Callable[..., GrpcClient], desk: Desk, waits: list[float]
+) -> None:
+    desk.awake.clear()
+    with pytest.raises(RequestError) as refused:
+        connect(timeout=0.2).predict(["ab"])
+    desk.awake.set()
+    assert refused.value.code is Code.DEADLINE_EXCEEDED
+    assert waits == []
 
 
 def test_the_token_is_sent_and_shown_nowhere(connect: Callable[..., GrpcClient], desk: Desk) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 from rest_desk import CLASSES, Desk, Reply, expected
 
-from serving.client import Client
+from serving.client.rest import Client
 from serving.errors import Code, RequestError
-from serving.replies import render_metadata, render_status
-from serving.signatures import Signature, TensorInfo
-from serving.states import State, VersionStatus
+from serving.model.signatures import Signature, TensorInfo
+from serving.protocol.replies import render_metadata, render_status
+from serving.repository.states import State, VersionStatus
 
 
 def test_predictions_are_what_the_model_said_to_the_last_bit(connect: Callable[..., Client], desk: Desk) -> None:
@@ -117,5 +117,5 @@ def test_metadata_is_typed(connect: Callable[..., Client], desk: Desk) -> None:
 
 
 def test_a_client_waits_for_no_tensorflow() -> None:
-    code = "import sys, serving.client; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, serving.client.rest; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

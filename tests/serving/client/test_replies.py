@@ -8,7 +8,7 @@ import pytest
 from rest_desk import CLASSES, TOKEN, Desk, Reply
 
 from components.errors import BadInputError
-from serving.client import Client
+from serving.client.rest import Client
 from serving.errors import Code, RequestError
 
 

@@ -7,9 +7,9 @@ from email.utils import format_datetime
 import pytest
 from rest_desk import TOKEN, Desk, Reply, expected
 
-from serving.client import Client
+from serving.client.rest import Client
+from serving.client.retry import Retry
 from serving.errors import Code, RequestError
-from serving.retry import Retry
 
 
 @pytest.mark.parametrize("status", [429, 503, 504])

@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from serving_settings import parse_batching, parse_monitoring
 
 from serving.errors import Code
-from serving.model_inputs import Limits
+from serving.protocol.model_inputs import Limits
 
 # TensorFlow Serving's settings
 

@@ -10,7 +10,7 @@ import yaml
 from deploy_files import NOT_OURS, PROMQL, read
 
 from serving.errors import Code
-from serving.metrics import Metrics
+from serving.http.metrics import Metrics
 
 
 def measured() -> set[str]:
@@ -19,8 +19,8 @@ def measured() -> set[str]:
     metrics.series("ag_news", 1, "champion").count(Code.OK, 0.01)
     metrics.series("ag_news", 1, "champion").predict(["World"])
     metrics.ran_batch("ag_news", 1, 0.01)
-    metrics.count_load("ag_news", 1.0)
-    metrics.count_load_failure("ag_news")
+    metrics.load_seconds["ag_news"].add(1.0)
+    metrics.load_failures["ag_news"] += 1
     metrics.rejected["queue"] += 1
     metrics.loaded = lambda: [("ag_news", 1, ["champion"])]
     text = (metrics.render() + metrics.render_tensorflow()).decode()

@@ -11,9 +11,8 @@ import pytest
 from openapi_description import API, DEFAULT, LIMITS, SCOPES, SIGNATURES, answer, operations, references, validator
 
 from serving.errors import Code, RequestError
-from serving.models import INPUTS
-from serving.protocol import parse_predict
-from serving.protocol_v2 import (
+from serving.model.loaded import INPUTS
+from serving.protocol.kserve import (
     OUTPUTS,
     InferRequest,
     parse_infer,
@@ -24,11 +23,12 @@ from serving.protocol_v2 import (
     render_ready,
     render_server,
 )
-from serving.replies import render_error, render_metadata, render_predictions, render_status
-from serving.states import State, VersionStatus
+from serving.protocol.replies import render_error, render_metadata, render_predictions, render_status
+from serving.protocol.tensorflow_serving import parse_predict
+from serving.repository.states import State, VersionStatus
 
 
-def test_every_route_is_described() -> None:
+def test_every_path_of_the_api_is_described() -> None:
     described = {(method, path) for method, path, _ in operations()}
     model = {
         ("post", f"/v1/models/{{model}}{scope}:{act}") for scope in SCOPES for act in ("predict", "classify", "regress")

@@ -7,7 +7,7 @@ import re
 
 from openapi_description import API, operations
 
-from serving.docs_page import render_docs
+from serving.page.docs import render_docs
 
 
 def test_the_page_shows_every_operation_and_schema() -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from openapi_description import LIMITS, validator
 
 from serving.errors import Code, RequestError
-from serving.models import INPUTS
-from serving.protocol import parse_predict
-from serving.protocol_v2 import parse_infer
+from serving.model.loaded import INPUTS
+from serving.protocol.kserve import parse_infer
+from serving.protocol.tensorflow_serving import parse_predict
 
 # What the schema of a request allows, the parser takes, and the other way round
 

@@ -1,6 +1,7 @@
 """Bodies of ``:predict``: the forms that are taken, and the words of what is refused."""
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -9,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from protocol_calls import attempt, b64, check_refusal, fuzzed, parse, refusal
 
-from serving.models import INPUTS
-from serving.protocol import PredictRequest
+from serving.model.loaded import INPUTS
+from serving.protocol.tensorflow_serving import PredictRequest
 
 # Bodies
 
@@ -67,28 +68,40 @@ TYPE = "JSON Value: {} Type: {} is not of expected type: string"
 
 
 @pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b" ", 0),
+        (b"instances = [1, 2]", 0),
+        (b'{"instances": ["a"]} x', 21),
+        (b'{"instances" ["a"]}', 13),
+        (b'{"instances": ["a" "b"]}', 19),
+        (b'{"instances": ["a"] "b"}', 20),
+        (b'{instances: ["a"]}', 1),
+        (b'{"instances": [NaN]}', 15),
+        (b'{"instances": [-Infinity]}', 16),
+        (b'{"instances": [1e999]}', 15),
+        (rb'{"instances": ["\ud800"]}', 16),
+        (rb'{"instances": ["\udc00"]}', 16),
+        (rb'{"instances": ["\ud800\u0041"]}', 16),
+        (b'{"instances": ["a\nb"]}', 17),
+        (b'{"instances": ["a",]}', 18),
+        (b'{"instances": ["a"', 18),
+        ('{"é": ["a" "b"]}'.encode(), 11),
+        # The parser has no text to count in where the body is not UTF-8.
+        (b'{"instances": ["\xff"]}', 0),
+        (b'{"instances": ["\xed\xa0\x80"]}', 0),
+    ],
+)
+def test_what_is_no_json_is_refused_with_the_place(body: bytes, place: int) -> None:
+    status, said = refusal(lambda: parse(body))
+    assert status == 400
+    assert re.fullmatch(rf"JSON Parse error: [^\n]+: line \d+ column \d+ \(char {place}\)", said)
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         (b"", "JSON Parse error: The document is empty"),
-        (b" ", "JSON Parse error: The document is empty. at offset: 0"),
-        (b"instances = [1, 2]", "JSON Parse error: Invalid value. at offset: 0"),
-        (b'{"instances": ["a"]} x', "JSON Parse error: The document root must not be followed by other values. at"),
-        (b'{"instances" ["a"]}', "JSON Parse error: Missing a colon after a name of object member. at offset: "),
-        (b'{"instances": ["a" "b"]}', "JSON Parse error: Missing a comma or ] after an array element. at offset: "),
-        (b'{"instances": ["a"] "b"}', "JSON Parse error: Missing a comma or } after an object member. at offset: "),
-        (b'{instances: ["a"]}', "JSON Parse error: Missing a name for object member. at offset: 1"),
-        (b'{"instances": [NaN]}', "JSON Parse error: Invalid value. at offset: 15"),
-        (b'{"instances": [-Infinity]}', "JSON Parse error: "),
-        (b'{"instances": [1e999]}', "JSON Parse error: Number too big to be stored in double. at offset: 15"),
-        (rb'{"instances": ["\ud800"]}', "JSON Parse error: The surrogate pair in string is invalid. at offset: "),
-        (rb'{"instances": ["\udc00"]}', "JSON Parse error: The surrogate pair in string is invalid. at offset: "),
-        (rb'{"instances": ["\ud800\u0041"]}', "JSON Parse error: The surrogate pair in string is invalid. at offset: "),
-        (b'{"instances": ["\xff"]}', "JSON Parse error: Invalid encoding in string. at offset: "),
-        (b'{"instances": ["\xed\xa0\x80"]}', "JSON Parse error: Invalid encoding in string. at offset: "),
-        (b'{"instances": ["a\nb"]}', "JSON Parse error: "),
-        (b'{"instances": ["a",]}', "JSON Parse error: "),
-        (b'{"instances": ["a"', "JSON Parse error: "),
-        ('{"é": ["a" "b"]}'.encode(), "JSON Parse error: Missing a comma or ] after an array element. at offset: 12"),
         (["a"], 'JSON Value: [\n    "a"\n] Is not object'),
         ("a", 'JSON Value: "a" Is not object'),
         (None, "JSON Value: null Is not object"),
@@ -158,9 +171,7 @@ TYPE = "JSON Value: {} Type: {} is not of expected type: string"
     ],
 )
 def test_refusals_in_the_words_of_tensorflow_serving(body: Any, message: str) -> None:
-    status, said = refusal(lambda: parse(body))
-    assert status == 400
-    assert said == message or (message.startswith("JSON Parse") and said.startswith(message))
+    assert refusal(lambda: parse(body)) == (400, message)
 
 
 def test_a_long_value_is_shown_in_part() -> None:

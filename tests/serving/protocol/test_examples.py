@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from protocol_calls import LIMITS, SIGNATURES, b64, parse, refusal
 
-from serving.protocol import PredictRequest, refuse_examples
+from serving.protocol.tensorflow_serving import PredictRequest, refuse_examples
 
 # The other signature
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.json_nesting import Nesting, measure, most_containers
+from serving.protocol.json_body import Nesting, measure, most_containers
 
 tricky = st.text(alphabet='[]{}"\\aé\n', max_size=6)
 documents = st.recursive(

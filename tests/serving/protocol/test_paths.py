@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protocol_calls import attempt, check_refusal, fuzzed, refusal
 
-from serving.targets import Target, parse_target
+from serving.protocol.targets import Target, parse_target
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 from protocol_calls import SIGNATURES, refusal
 
 from serving.errors import Code, RequestError
-from serving.models import Answers
-from serving.replies import render_error, render_metadata, render_predictions, render_status
-from serving.states import State, VersionStatus
+from serving.model.loaded import Answers
+from serving.protocol.replies import render_error, render_metadata, render_predictions, render_status
+from serving.repository.states import State, VersionStatus
 
 
 def answers(rows: int = 2) -> Answers:

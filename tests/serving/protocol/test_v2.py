@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from served_signatures import make_signature
 
 from serving.errors import Code, RequestError
-from serving.model_inputs import Limits
-from serving.models import Answers
-from serving.protocol_v2 import (
+from serving.model.loaded import Answers
+from serving.protocol.kserve import (
     OUTPUTS,
     InferRequest,
     parse_infer,
@@ -25,7 +24,8 @@ from serving.protocol_v2 import (
     render_ready,
     render_server,
 )
-from serving.replies import render_error
+from serving.protocol.model_inputs import Limits
+from serving.protocol.replies import render_error
 
 LIMITS = Limits()
 ANSWERS = Answers(["Sports", "World"], np.array([1, 0]), np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]], np.float32))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from version_world import World
 
-from serving.repository import Repository
+from serving.repository.repository import Repository
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from version_world import Diary, FakeModel, World, change_weights, leased, number, states
 
-from components.aliases import MODELS_CONFIG
-from components.garbage import discard
-from serving import leases, loading
+from components.push.aliases import MODELS_CONFIG
+from components.push.garbage import discard
+from serving.repository import leases, loading
 
 
 @pytest.mark.parametrize("policy", ["latest", "labels"])
@@ -23,8 +23,7 @@ def test_a_directory_that_goes_away_unloads_nothing(
     world.push(2)
     if policy == "labels":
         world.point(champion=1)
-    diary = Diary()
-    repository = world.open(observer=diary)
+    repository = world.open()
     repository.poll()
     answering = number(repository)
     place, aside = world.base if how.startswith("base") else world.serving, world.serving.parent / "aside"
@@ -41,7 +40,6 @@ def test_a_directory_that_goes_away_unloads_nothing(
     assert repository.troubles
     warnings = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == repository.troubles, "each trouble is logged, and once"
-    assert diary.entries[-1] == ("troubled", *repository.troubles)
     if "gone" not in how:
         shutil.rmtree(place) if place.is_dir() else place.unlink()
     aside.rename(place)
@@ -50,7 +48,6 @@ def test_a_directory_that_goes_away_unloads_nothing(
     repository.poll()
     assert (repository.troubles, number(repository)) == ([], answering)
     assert [record.message for record in caplog.records] == ["the model directory is followed again"]
-    assert diary.entries[-1] == ("troubled",)
     assert world.loads == [str(answering)]
 
 
@@ -174,6 +171,6 @@ def test_a_disk_that_takes_no_lease_is_served_from_and_told(world: World, monkey
         assert repository.troubles == [
             f"{world.base} takes no lease (Read-only file system): nothing keeps gc off what is loaded"
         ]
-        assert [entry[0] for entry in diary.entries] == ["loaded", "troubled"]
+        assert [entry[0] for entry in diary.entries] == ["loaded"]
     repository.poll()
     assert (repository.troubles, leased(world.base)) == ([], [1])

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from version_world import NOT_FOUND, Diary, World, change_weights, number, refusal, states
 
-from components.aliases import MODELS_CONFIG
 from components.errors import BadInputError
-from components.manifest import MANIFEST
+from components.push.aliases import MODELS_CONFIG
+from components.push.manifest import MANIFEST
 from serving.errors import Code, RequestError
-from serving.states import State
+from serving.repository.states import State
 
 
 def truncate_weights(directory: Path) -> None:
@@ -195,12 +195,12 @@ def test_what_may_pass_is_tried_again_after_a_minute(world: World, error: Callab
 
 
 def test_a_file_that_cannot_be_read_may_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from components import manifest
+    from components.push import manifest
 
     world.push(1)
     repository = world.open()
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "sha256", lambda path: os.close(10**6))
+        patch.setattr(manifest, "sha256_of", lambda path: os.close(10**6))
         repository.poll()
     (status,) = repository.status("ag_news")
     assert (status.state, status.code) == (State.END, Code.UNAVAILABLE)

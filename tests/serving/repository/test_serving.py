@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from version_world import INVALID, NOT_FOUND, World, number, refusal, states
 
-from components.aliases import MODELS_CONFIG
 from components.errors import BadInputError
-from serving import loading, versions
+from components.push.aliases import MODELS_CONFIG
 from serving.errors import Code, RequestError
-from serving.repository import Repository
+from serving.repository import loading, versions
+from serving.repository.repository import Repository
 
 
 def test_the_highest_version_answers_where_nothing_else_is_said(world: World) -> None:
@@ -229,17 +229,22 @@ def test_what_stays_is_read_and_warmed_once(world: World, monkeypatch: pytest.Mo
     assert (sorted(world.loads), world.warmed, sorted(hashed)) == (["1", "2"], ["1"], ["1", "2"])
 
 
-def test_while_the_new_one_is_loaded_and_warmed_the_old_one_answers(world: World) -> None:
+@pytest.mark.parametrize("label", [None, "champion"])
+def test_while_the_new_one_is_loaded_and_warmed_the_old_one_answers(world: World, label: str | None) -> None:
     world.push(1)
+    if label:
+        world.point(champion=1)
     seen: list[tuple[int, str]] = []
 
     def watch(model: Any) -> None:
         if model.directory.name == "2":
-            seen.append((number(repository), states(repository)[2]))
+            seen.append((number(repository, label=label), states(repository)[2]))
 
     repository = world.open(warm=watch, load=lambda directory: (watch(m := world.load(directory)), m)[1])
     repository.poll()
     world.push(2)
+    if label:
+        world.point(champion=2)
     repository.poll()
     assert seen == [(1, "LOADING"), (1, "LOADING")]
 

@@ -1,7 +1,7 @@
 """A server on this machine that stands in for a package index and for TF-Hub."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
@@ -11,11 +11,10 @@ from web_server import served
 
 @dataclass
 class Request:
-    """What was asked: path with query, and the headers."""
+    """What was asked: path with query, and the login."""
 
     path: str
     authorization: str | None
-    range: str | None
 
 
 @dataclass
@@ -25,7 +24,6 @@ class WebServer:
     port: int = 0
     pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     asked: list[Request] = field(default_factory=list)
-    before_answer: Callable[[str], None] = lambda _: None
 
     def url(self, path: str = "", login: str = "", host: str = "127.0.0.1") -> str:
         return f"http://{login}{host}:{self.port}{path}"
@@ -35,8 +33,7 @@ class WebServer:
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         headers = handler.headers
-        self.asked.append(Request(handler.path, headers["Authorization"], headers["Range"]))
-        self.before_answer(handler.path)
+        self.asked.append(Request(handler.path, headers["Authorization"]))
         if handler.path not in self.pages:
             handler.send_error(404)
             return

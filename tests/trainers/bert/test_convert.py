@@ -13,11 +13,12 @@ import tf_keras
 from tiny_bert import ARCHITECTURE, VOCABULARY, make_tensors, write_checkpoint, write_saved_encoder
 
 from components.errors import BadInputError
-from components.vocabulary import read_vocabulary
-from components.wordpiece import WordPiece
+from components.text.vocabulary import read_vocabulary
+from components.text.wordpiece import WordPiece
 from trainers.bert.checkpoint import read_architecture, read_tensors
 from trainers.bert.convert import INPUTS, build_encoder, convert, pour
 from trainers.bert.fetch import fetch_encoder
+from trainers.family import Downloads
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text(encoding="utf-8"))
 FEED = {
@@ -192,7 +193,7 @@ def test_a_checkpoint_that_is_not_whole_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.network
 def test_the_default_encoder_answers_as_the_reference(tmp_path: Path) -> None:
-    checkpoint = fetch_encoder("minilm-l6", tmp_path, os.environ)
+    checkpoint = fetch_encoder("minilm-l6", Downloads(tmp_path, os.environ))
     vocabulary = checkpoint / "vocab.txt"
     convert(checkpoint, vocabulary, True, "float32", tmp_path / "saved")
     encoder = tf.saved_model.load(str(tmp_path / "saved"))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from components.errors import BadInputError
 from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.convert import INPUTS
 from trainers.bert.encoders import _choose_precision, prepare_encoder
+from trainers.family import Downloads
 
 CASED = (*VOCABULARY[:-1], "Brows")
 QUERY = "?tf-hub-format=compressed"
@@ -41,7 +43,8 @@ sys.modules["trainers.bert.convert"] = types.SimpleNamespace(convert=convert)
 from trainers.bert.config import BertConfig
 from trainers.bert.encoders import prepare_encoder
 config = BertConfig(encoder=sys.argv[1], precision="float32", top_layers=2, max_tokens=16)
-prepare_encoder(config, Path(sys.argv[2]), {}, "code")
+from trainers.family import Downloads
+prepare_encoder(config, Downloads(Path(sys.argv[2]), {}, code_digest=lambda *modules: "code"))
 """
 
 
@@ -74,7 +77,7 @@ def prepare(tmp_path: Path) -> Callable[..., Encoder]:
     ) -> Encoder:
         config = BertConfig(encoder=str(encoder), **({"top_layers": 2, "max_tokens": 16} | changes))
         say = said.append if said is not None else lambda _: None
-        return prepare_encoder(config, tmp_path / "cache", environment or {}, code_digest, say)
+        return prepare_encoder(config, Downloads(tmp_path / "cache", environment or {}, say, lambda *_: code_digest))
 
     return call
 
@@ -171,7 +174,7 @@ def test_a_handle_is_fetched_once(prepare: Callable[..., Encoder], saved: Path, 
 
 def test_an_encoder_survives_json(prepare: Callable[..., Encoder], conversions: list[str], checkpoint: Path) -> None:
     encoder = prepare(checkpoint)
-    assert Encoder(**json.loads(json.dumps(encoder.to_dict()))) == encoder
+    assert Encoder(**json.loads(json.dumps(asdict(encoder)))) == encoder
 
 
 @pytest.mark.parametrize(
@@ -305,6 +308,22 @@ def test_casing_is_as_set_or_said_or_seen(
     encoder = prepare(checkpoint, lower_case=setting, **FLOAT32)
     assert encoder.lower_case is lower_case
     assert (Path(encoder.training) / "saved_model.pb").read_text().split()[1] == f"{lower_case}"
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "copy"])
+def test_settings_of_the_tokenizer_are_handed_on(
+    prepare: Callable[..., Encoder], request: pytest.FixtureRequest, saved: Path, conversions: list[str], kind: str
+) -> None:
+    # ``saved`` is a real SavedModel, made before conversions are pretended.
+    directory = request.getfixturevalue(kind)
+    found = prepare(directory)
+    assert (found.strip_accents, found.tokenize_chinese_chars) == (None, True)
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps({"strip_accents": False, "tokenize_chinese_chars": False}))
+    found = prepare(directory)
+    assert (found.strip_accents, found.tokenize_chinese_chars) == (False, False)
+    path.write_text(json.dumps({"do_basic_tokenize": False}))
+    refused(lambda: prepare(directory), f"{path}: do_basic_tokenize is false, and only true is supported")
 
 
 @pytest.mark.parametrize("cased", [True, False])

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tiny_bert import VOCABULARY, make_learned_tensors, write_saved_encoder
 
-from components.vocabulary import vocabulary_digest
-from components.wordpiece import preprocessing_fn
+from components.text.vocabulary import vocabulary_digest
+from components.text.wordpiece import preprocessing_fn
 from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.model import Bert, build
 from trainers.bert.run import run_fn
@@ -151,7 +151,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         lower_case=True,
     )
     patterns = [str(root / "examples" / f"Split-{split}" / "*") for split in ("eval", "train")]
-    return World(root, str(root / "transform_graph"), patterns, encoder.to_dict())
+    return World(root, str(root / "transform_graph"), patterns, asdict(encoder))
 
 
 def to_example(text: str | bytes | None = None, **ids: list[int]) -> bytes:

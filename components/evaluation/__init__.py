@@ -1,0 +1,1 @@
+"""What a model answers, how good that is, and how two models compare."""

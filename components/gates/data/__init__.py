@@ -1,0 +1,1 @@
+"""DataGate: what the data of a run must be like."""

@@ -1,0 +1,1 @@
+"""ModelGate: what a candidate must show."""

@@ -1,0 +1,1 @@
+"""The model base: versions, manifests, aliases, and what a pushed model may hold."""

@@ -1,0 +1,102 @@
+"""What serves, in files: ``<base>/aliases.json`` per model, and ``models.config`` for TensorFlow Serving.
+
+MLflow's aliases decide; these files are their shadow, for servers that never talk to MLflow.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
+
+from google.protobuf import text_encoding
+from pydantic import Field, TypeAdapter, ValidationError
+
+from components.errors import BadInputError
+from components.files import write_whole
+
+ALIASES_FILE = "aliases.json"
+MODELS_CONFIG = "models.config"
+LABELS = ("champion", "challenger")
+"""Aliases that clients may ask for."""
+SERVED = (*LABELS, "previous")
+"""Aliases whose versions are loaded; the previous champion is, so that a rollback takes effect at once."""
+# TensorFlow Serving refuses a whole file that moves a label to a version it has not begun to load. It reads the file
+# every two seconds as ``serving/deploy`` starts it.
+_POLLED_SECONDS = 3.0
+# Servers run as another user, so everybody may read, whatever this process's umask.
+_FILE_MODE = 0o644
+_ALIASES = TypeAdapter(dict[str, Annotated[int, Field(strict=True, gt=0)]])
+
+
+def read_aliases(base: Path) -> dict[str, int]:
+    """Returns alias to version of a model base; empty where nothing has been promoted.
+
+    Raises:
+        BadInputError: The file is damaged.
+    """
+    path = base / ALIASES_FILE
+    try:
+        return _ALIASES.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValidationError as error:
+        raise BadInputError(f"{path} is damaged: newsdesk models promote writes it anew") from error
+
+
+def write_aliases(serving: Path, name: str, aliases: dict[str, int]) -> None:
+    """Writes a model's aliases and the ``models.config`` of all models, each at once or not at all.
+
+    Where a label moves to a version that servers have not loaded, they are first told to load it beside the others,
+    and a few seconds later to move the label.
+
+    ``serving`` is the directory of all models; each version in ``aliases`` has a directory.
+    """
+    try:
+        before = read_aliases(serving / name)
+    except BadInputError:
+        before = {}  # damaged, and about to be written anew
+    write_whole(serving / name / ALIASES_FILE, json.dumps(aliases, sort_keys=True), _FILE_MODE)
+    if any(alias in before and aliases.get(alias, 0) not in {0, *_versions(before)} for alias in LABELS):
+        write_whole(serving / MODELS_CONFIG, render_models_config(serving, {name: before}), _FILE_MODE)
+        time.sleep(_POLLED_SECONDS)
+    write_whole(serving / MODELS_CONFIG, render_models_config(serving), _FILE_MODE)
+
+
+def render_models_config(serving: Path, before: Mapping[str, dict[str, int]] = MappingProxyType({})) -> str:
+    """Returns a ``ModelServerConfig`` in text format for all models below ``serving`` that have aliases.
+
+    ``before`` is model to the aliases it had, which keep their labels and versions beside the new versions.
+
+    Without a label TensorFlow Serving answers with the highest version that it has loaded, which may be the
+    challenger: clients that must not meet it ask for ``labels/champion``.
+    """
+    models = []
+    for path in sorted(serving.glob(f"*/{ALIASES_FILE}")):
+        aliases = read_aliases(path.parent)
+        named = before.get(path.parent.name, aliases)
+        listed = sorted(_versions(aliases) | _versions(named))
+        if not any(alias in LABELS for alias in named):
+            continue
+        versions = "".join(f"        versions: {version}\n" for version in listed)
+        labels = "".join(
+            f'    version_labels {{\n      key: "{alias}"\n      value: {version}\n    }}\n'
+            for alias, version in sorted(named.items())
+            if alias in LABELS
+        )
+        # JSON escapes what is not ASCII in a way that protobuf's text format does not read.
+        base = text_encoding.CEscape(os.fsencode(path.parent), as_utf8=False)
+        models.append(
+            "  config {\n"
+            f'    name: "{path.parent.name}"\n'
+            f'    base_path: "{base}"\n'
+            '    model_platform: "tensorflow"\n'
+            "    model_version_policy {\n      specific {\n" + versions + "      }\n    }\n" + labels + "  }\n"
+        )
+    return "model_config_list {\n" + "".join(models) + "}\n"
+
+
+def _versions(aliases: dict[str, int]) -> set[int]:
+    return {version for alias, version in aliases.items() if alias in SERVED}

@@ -1,0 +1,156 @@
+"""Looks at the files of a model before anything of it is read: a model is a plain SavedModel directory, or none.
+
+A SavedModel from elsewhere can bring more than a graph: a Keras archive whose layers are code, a pickle beside the
+weights, a link to a file of this machine. What TensorFlow needs has few names; everything else is refused.
+What the graph itself may do is for ``components.push.model_graph``.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import BadInputError
+
+MOST_FILES = 1_000
+MOST_DEPTH = 8
+MOST_BYTES = 8 << 30
+"""Of all files together."""
+MOST_GRAPH_BYTES = 256 << 20
+"""TensorFlow parses the graph whole; weights belong into variables."""
+_MOST_TEXT_BYTES = 16 << 20
+_MOST_ASSET_BYTES = 1 << 30
+_GRAPH = "saved_model.pb"
+_INDEX = "variables/variables.index"
+_SHARD = re.compile(r"variables/variables\.data-(\d{5})-of-(\d{5})")
+_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._+-]{0,200})"
+_TEXT = r"(?:\.(?:txt|vocab|csv|tsv|json|jsonl|model|spm))?(?:_\d+)?"
+# Place to the most bytes it may have. Keras's own metadata, which can carry code, is left out on purpose.
+_ALLOWED = (
+    (re.compile(r"saved_model\.pb"), MOST_GRAPH_BYTES),
+    (re.compile(r"fingerprint\.pb"), _MOST_TEXT_BYTES),
+    (re.compile(r"variables/variables\.index"), _MOST_TEXT_BYTES),
+    (_SHARD, MOST_BYTES),
+    (re.compile(rf"assets/(?:{_NAME}/)*[A-Za-z0-9_-]{{1,200}}{_TEXT}"), _MOST_ASSET_BYTES),
+    (re.compile(r"assets\.extra/(?:classes\.txt|tf_serving_warmup_requests)"), _MOST_TEXT_BYTES),
+    (re.compile(r"MANIFEST\.json|MODEL_CARD\.md"), _MOST_TEXT_BYTES),
+)
+# What code and archives begin with, and the place of it; a vocabulary begins with a word, a SentencePiece model with
+# a line feed.
+_SIGNATURES = (
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (4, b"1AY&SY", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\x00", "an xz archive"),
+    (257, b"ustar\x00", "a tar archive"),
+    (257, b"ustar  \x00", "a tar archive"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (0, b"\x93NUMPY", "a numpy array"),
+    *((0, bytes((0x80, protocol)), "a pickle") for protocol in range(2, 6)),
+)
+_HEAD_BYTES = 512
+
+
+@dataclass(frozen=True)
+class _File:
+    place: str
+    status: os.stat_result
+
+
+def check_model_files(directory: Path, name: str | None = None) -> None:
+    """Refuses whatever is not a plain SavedModel directory, by names, kinds and sizes of its files.
+
+    Of the files only the first bytes of assets are read, and those last. An archive is refused as it is; nothing is
+    ever unpacked.
+
+    Args:
+        directory: What is offered as a model.
+        name: What the errors call it, by default the directory.
+
+    Raises:
+        BadInputError: Not a directory; a file that has no place in a SavedModel, a link or a device; more than
+            ``MOST_FILES`` files, ``MOST_BYTES`` bytes, or one that is too large; no ``saved_model.pb``, or variables
+            that are not whole; or an asset that is code or an archive.
+    """
+    name = name or str(directory)
+    try:
+        files = list(_walk(directory, name))
+        _check_sizes(files, name)
+        _check_whole({file.place for file in files}, name)
+        for file in files:
+            if file.place.startswith("assets/"):
+                _check_content(directory / file.place, file.place, name)
+    except OSError as error:
+        raise BadInputError(f"{name} cannot be read ({error.strerror}): see to its owner and permissions") from error
+
+
+def _walk(directory: Path, name: str) -> Iterator[_File]:
+    try:
+        mode = directory.lstat().st_mode
+    except FileNotFoundError as error:
+        raise BadInputError(f"{name} is not there: name the directory of a SavedModel") from error
+    if not stat.S_ISDIR(mode):
+        raise BadInputError(
+            f"{name} is {_kind(mode)}, not a directory: a model is the directory of a SavedModel, archives and other "
+            "formats are not opened"
+        )
+    waiting, seen = [("", 0)], 0
+    while waiting:
+        place, depth = waiting.pop()
+        with os.scandir(directory / place) as entries:
+            for entry in entries:
+                seen += 1
+                if seen > MOST_FILES or depth >= MOST_DEPTH:
+                    raise _refused(name, f"it has more than {MOST_FILES:,} files, or directories {MOST_DEPTH} deep")
+                inner, status = f"{place}{entry.name}", entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append((f"{inner}/", depth + 1))
+                elif not stat.S_ISREG(status.st_mode):
+                    raise _refused(name, f"{inner[:200]!a} in it is {_kind(status.st_mode)}")
+                elif status.st_nlink > 1:
+                    raise _refused(name, f"{inner[:200]!a} in it is a hard link to a file that has another name too")
+                else:
+                    yield _File(inner, status)
+
+
+def _check_sizes(files: list[_File], name: str) -> None:
+    for file in files:
+        most = next((most for pattern, most in _ALLOWED if pattern.fullmatch(file.place)), None)
+        if most is None:
+            raise _refused(name, f"{file.place[:200]!a} has no place in a SavedModel")
+        if file.status.st_size > most:
+            raise _refused(name, f"{file.place} has {file.status.st_size:,} bytes, more than {most:,}")
+    total = sum(file.status.st_size for file in files)
+    if total > MOST_BYTES:
+        raise _refused(name, f"its files have {total:,} bytes, more than {MOST_BYTES:,}")
+
+
+def _check_whole(places: set[str], name: str) -> None:
+    if _GRAPH not in places:
+        raise _refused(name, f"it has no {_GRAPH}")
+    shards = {match.groups() for match in map(_SHARD.fullmatch, places) if match}
+    # All of one set: the first of three is not whole, and neither are two sets.
+    one_set = {(f"{number:05}", f"{len(shards):05}") for number in range(len(shards))}
+    if shards != one_set or bool(shards) != (_INDEX in places):
+        raise _refused(name, "its variables are not whole")
+
+
+def _check_content(path: Path, place: str, name: str) -> None:
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for offset, signature, what in _SIGNATURES:
+        if head[offset:].startswith(signature):
+            raise _refused(name, f"{place} is {what}")
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "a link"
+    return "a file" if stat.S_ISREG(mode) else "neither a file nor a directory"
+
+
+def _refused(name: str, why: str) -> BadInputError:
+    return BadInputError(f"{name} is no plain SavedModel: {why}; train it again, or choose another model")

@@ -1,0 +1,1 @@
+"""MLflow: runs, registered versions, and the aliases that say what serves."""

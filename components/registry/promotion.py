@@ -1,0 +1,142 @@
+"""Moves of the registry's aliases, and with them of what serves.
+
+Every move first checks, then changes the registry, then the files that servers follow. Each step can be repeated:
+a move that was interrupted is finished by asking for it again.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.errors import BadInputError
+from components.outcomes import Standing
+from components.push.aliases import write_aliases
+from components.push.manifest import verify
+from components.push.model_base import ALIASES_LOCK, locked
+from components.registry.registry import (
+    CHALLENGER,
+    CHAMPION,
+    PREVIOUS,
+    SERVING_VERSION,
+    STATUS,
+    RegisteredVersion,
+    Registry,
+)
+
+_ROLLED_BACK_AT, _ROLLED_BACK_FROM, _PROMOTED_AT = "rolled_back_at", "restored_after", "promoted_at"
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a promotion or a rollback did; ``changed`` is False where the alias pointed at ``version`` before.
+
+    Versions are directories here, those of all ``aliases`` too.
+    """
+
+    version: int
+    aliases: dict[str, int]
+    changed: bool
+    sentence: str
+
+
+def promote(registry: Registry, serving: Path, version: int, alias: str = CHAMPION) -> Move:
+    """Points ``champion`` or ``challenger`` at a pushed version; the champion before it becomes ``previous``.
+
+    ``serving`` is the directory of all models.
+
+    Raises:
+        BadInputError: The version is not in the registry or not on disk, its files are not those that were pushed,
+            it is the champion and ought to become the challenger, or the store does not answer.
+    """
+    with _moving(serving / registry.name):
+        candidate = _pushed(registry, serving, version)
+        champion = registry.with_alias(CHAMPION)
+        if alias == CHALLENGER and champion and champion.version == candidate.version:
+            raise BadInputError(f"version {version} is the champion: it cannot challenge itself")
+        changed = alias not in candidate.aliases
+        if changed:
+            # Tagged before the alias moves, so that a promotion that was interrupted between the two can be repeated.
+            registry.tag(candidate.version, {STATUS: Standing.APPROVED, _PROMOTED_AT: _now()})
+            if alias == CHAMPION and champion:
+                registry.point(PREVIOUS, champion.version)
+            registry.point(alias, candidate.version)
+        aliases = _settle(registry, serving)
+    was = f", after version {champion.serving_version}" if changed and champion and alias == CHAMPION else ""
+    word = "now" if changed else "already"
+    return Move(version, aliases, changed, f"version {version} of {registry.name} is {word} {alias}{was}")
+
+
+def rollback(registry: Registry, serving: Path) -> Move:
+    """Points ``champion`` at ``previous``. Asked for again it changes nothing: one bad version, one step back.
+
+    Raises:
+        BadInputError: There is nothing to return to, or as of ``promote``.
+    """
+    with _moving(serving / registry.name):
+        champion, previous = registry.with_alias(CHAMPION), registry.with_alias(PREVIOUS)
+        if champion is None or champion.serving_version is None:
+            raise BadInputError(f"{registry.name} has no champion: there is nothing to roll back")
+        # An interrupted promotion leaves both aliases on one version.
+        if previous is None or previous.serving_version is None or previous.version == champion.version:
+            if _ROLLED_BACK_FROM not in champion.tags:
+                raise BadInputError(
+                    f"version {champion.serving_version} of {registry.name} has no predecessor: "
+                    "choose a version with newsdesk models promote"
+                )
+            aliases = _settle(registry, serving)
+            done = f"version {champion.serving_version} of {registry.name} is champion already, since the rollback of "
+            done += f"version {champion.tags[_ROLLED_BACK_FROM]}"
+            return Move(champion.serving_version, aliases, False, done)
+        _pushed(registry, serving, previous.serving_version)
+        # Tagged before the aliases move: a retrain that makes the same model must find the tag.
+        registry.tag(champion.version, {STATUS: Standing.ROLLED_BACK, _ROLLED_BACK_AT: _now()})
+        registry.tag(previous.version, {_ROLLED_BACK_FROM: str(champion.serving_version), _PROMOTED_AT: _now()})
+        registry.point(CHAMPION, previous.version)
+        aliases = _settle(registry, serving)
+    number = previous.serving_version
+    said = f"version {number} of {registry.name} is champion again, after {champion.serving_version}"
+    return Move(number, aliases, True, said)
+
+
+def _pushed(registry: Registry, serving: Path, version: int) -> RegisteredVersion:
+    found = registry.with_tag(SERVING_VERSION, str(version))
+    directory = serving / registry.name / str(version)
+    if found is None and directory.is_dir():
+        raise BadInputError(
+            f"version {version} of {registry.name} is at {directory}, but MLflow's registry does not have it: it or "
+            "the registered model was deleted there, or the store was replaced; newsdesk run registers a model anew"
+        )
+    if found is None:
+        raise BadInputError(f"no version {version} of {registry.name} was pushed: newsdesk models list shows those")
+    if not directory.is_dir():
+        raise BadInputError(f"version {version} of {registry.name} is no longer at {directory}: choose another")
+    verify(directory)
+    return found
+
+
+def _settle(registry: Registry, serving: Path) -> dict[str, int]:
+    """Takes every other alias from the champion, writes the files, and returns alias to directory."""
+    aliases = {}
+    for item in registry.versions():
+        kept = (CHAMPION,) if CHAMPION in item.aliases else item.aliases
+        for alias in item.aliases:
+            if alias not in kept:
+                registry.point(alias, None)
+            elif item.serving_version is not None:
+                aliases[alias] = item.serving_version
+    write_aliases(serving, registry.name, aliases)
+    return aliases
+
+
+@contextmanager
+def _moving(base: Path) -> Iterator[None]:
+    if not base.is_dir():
+        raise BadInputError(f"nothing has been pushed to {base}: newsdesk run pushes the first version")
+    with locked(base, ALIASES_LOCK):
+        yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,34 @@
+"""``newsdesk compile``."""
+
+from pathlib import Path
+
+import click
+
+from components.errors import BadInputError
+from pipeline.cli.asked import compile_target
+from pipeline.cli.options import target_options
+from pipeline.cli.process import say
+
+
+@click.command("compile", short_help="the same graph for an orchestrator")
+@target_options
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="By default TARGET.yaml here.")
+def command(
+    target: str,
+    preset: str,
+    model: str | None,
+    image: str | None,
+    settings: tuple[str, ...],
+    beam: str | None,
+    output: Path | None,
+) -> None:
+    """Writes the graph as a file for Kubeflow Pipelines or Vertex AI; nothing is sent anywhere."""
+    _, text, problems = compile_target(target, preset, model, image, settings, beam)
+    path = output or Path(f"{target}.yaml")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be written ({error.strerror}): name another with --output") from error
+    say(path)
+    for problem in problems:
+        say(f"newsdesk: before it can be submitted: {problem}", err=True)

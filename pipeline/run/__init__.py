@@ -1,0 +1,1 @@
+"""One run in this process, from its request to its report."""

@@ -1,0 +1,72 @@
+"""One whole run in this process: lock, stores, graph, tracking and report."""
+
+import time
+import traceback
+from collections.abc import Callable
+
+from components.errors import BadInputError, GateRejectedError
+from components.outcomes import Outcome
+from components.registry.registry import Registry
+from components.registry.spool import Spool
+from components.registry.tracking import start_run
+from pipeline.graph import RegistryState, create_pipeline
+from pipeline.run.local import LocalRunner
+from pipeline.run.record import NodeRun, Request, RunResult
+from pipeline.run.track import describe, keep_report, link, tag_candidate, track
+from pipeline.workspace.metadata import MetadataPlace
+from pipeline.workspace.place import exclusive
+from pipeline.workspace.stores import remember
+
+
+def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], None]) -> RunResult:
+    """Runs the pipeline once and tracks it.
+
+    Args:
+        request: What to run.
+        run_id: Name of the run.
+        on_change: Called with all nodes whenever one changes.
+
+    Returns:
+        The result; a failure is in its ``outcome`` and ``reasons``, tracked, and its traceback is on standard error.
+
+    Raises:
+        BadInputError: Another run holds the workspace, or a store does not answer or refuses.
+    """
+    started = time.perf_counter()
+    config = request.config
+    result = RunResult(Outcome.PUSHED, run_id, model_family=config.model, model_name=config.name)
+    with exclusive(request.workspace, run_id):
+        place = MetadataPlace(request.metadata_uri, patience_seconds=config.stores.patience_seconds)
+        place.check()
+        remember(request.workspace, config.stores)
+        registry = RegistryState(request.tracking.uri, Registry(request.tracking, config.name).snapshot())
+        pipeline = create_pipeline(
+            config,
+            request.source,
+            request.workspace,
+            request.prepared,
+            registry,
+            request.enable_cache,
+            request.metadata,
+        )
+        runner = LocalRunner(pipeline, place, run_id, on_change)
+        try:
+            with start_run(request.tracking, config.name, run_id, Spool(request.workspace.spool)) as tracked:
+                result.mlflow_run_id = tracked.id
+                describe(tracked, request, run_id)
+                try:
+                    runner.run()
+                finally:
+                    result.nodes = [node.summary() for node in runner.nodes]
+                    link(tracked, runner.nodes, runner.annotate)
+                    track(tracked, runner.nodes, request, result)
+        except Exception as error:
+            if not isinstance(error, BadInputError | GateRejectedError):
+                traceback.print_exc()
+            result.end(error)
+        if result.mlflow_run_id:
+            tag_candidate(tracked, runner.nodes, config.name, result)
+        result.seconds = round(time.perf_counter() - started, 2)
+        if result.mlflow_run_id:
+            keep_report(result, runner.nodes, request)
+    return result

@@ -1,0 +1,1 @@
+"""What stands in a workspace: paths, stores, lineage, and what may be deleted."""

@@ -1,0 +1,1 @@
+"""The server: connections, the application, its limits, metrics and log."""

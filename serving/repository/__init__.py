@@ -1,0 +1,1 @@
+"""Versions on disk to versions in memory."""
