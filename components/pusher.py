@@ -1,6 +1,7 @@
 """Pusher: makes the model that every gate let pass the newest version of the model base."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,18 +16,22 @@ from components.gates.table import GATES
 from components.gates.verdict import check_verdict, read_verdict
 from components.outcomes import Standing
 from components.push.local import push
+from components.push.model_base import ALIASES_LOCK, locked
 from components.records import read_registration
+from components.registry.registry import Registry
+from components.registry.tracking import Store
 
 
 class PusherSpec(component_spec.ComponentSpec):
     """The verdict of every gate is an input, because a model without them must not be pushed.
 
     ``removed`` lists versions that are gone from the base, so that an answer from the cache never names a directory
-    that is no longer there.
+    that is no longer there. ``registry`` is the state of the registry when the graph was made.
     """
 
     PARAMETERS: ClassVar = {
-        name: component_spec.ExecutionParameter(type=str) for name in ("base", "removed", "code_digest")
+        name: component_spec.ExecutionParameter(type=str)
+        for name in ("base", "removed", "name", "store", "registry", "code_digest")
     }
     INPUTS: ClassVar = {
         "model": component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -41,7 +46,8 @@ class Executor(base_executor.BaseExecutor):
     """Pushes the model that the gates let pass.
 
     The launcher has stopped the run where a gate said no; an orchestrator that went on all the same stops here. A model
-    that was rolled back is not pushed again: whoever did that had a reason.
+    that was rolled back is not pushed again: whoever did that had a reason. Nor is one that was compared with another
+    champion than serves now.
     """
 
     def Do(self, input_dict: dict, output_dict: dict, exec_properties: dict[str, Any]) -> None:
@@ -57,9 +63,14 @@ class Executor(base_executor.BaseExecutor):
                     f"newsdesk models promote {known.serving_version} takes it back"
                 ],
             )
+        base = exec_properties["base"]
+        registry = Registry(Store(exec_properties["store"], None), exec_properties["name"])
+        # A move that is going on is waited for. Whoever moves the champion while the model is copied meets Promote.
+        with locked(Path(base), ALIASES_LOCK) if Path(base).is_dir() else nullcontext():
+            registry.check_unmoved(exec_properties["registry"], known.registry_version)
         text = (inputs["card"] / CARD_FILE).read_text(encoding="utf-8")
         model = Path(path_utils.serving_model_path(str(inputs["model"])))
-        pushed = push(model, exec_properties["base"], {CARD_FILE: text})
+        pushed = push(model, base, {CARD_FILE: text})
         target = artifact_utils.get_single_instance(output_dict["pushed_model"])
         target.set_string_custom_property("pushed_destination", str(pushed.path))
         target.set_string_custom_property("pushed_version", str(pushed.version))

@@ -45,7 +45,8 @@ class RegistrationRecord:
     """A candidate in the registry: ``registration.json``.
 
     The same model may have been registered before: ``mlflow_run_id`` is then the run that trained it first, ``status``
-    what is known of it already, such as ``rolled back``, and ``serving_version`` the directory it was pushed to.
+    what is known of it already, and ``serving_version`` the directory it was pushed to. Where another export of what it
+    has learnt was rolled back, both are those of that version.
     """
 
     registry_version: str

@@ -198,6 +198,9 @@ def create_pipeline(
         registration=register.outputs["registration"],
         base=str(base),
         removed=json.dumps(gone_versions(str(base))),
+        name=config.name,
+        store=registry.store,
+        registry=registry.snapshot,
         code_digest=source_digest("components.pusher"),
     ).with_id("Pusher")
     # Makes that version the one that serves.

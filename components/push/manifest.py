@@ -12,6 +12,7 @@ from components.errors import BadInputError
 from components.files import sha256_of
 
 MANIFEST = "MANIFEST.json"
+_GRAPH = ("saved_model.pb", "fingerprint.pb")
 
 
 def make_manifest(version: int, own: dict[str, str], extra: dict[str, str]) -> str:
@@ -123,6 +124,14 @@ def hash_files(directory: Path) -> dict[str, str]:
 def digest_of(files: dict[str, str]) -> str:
     """Returns one digest for the SHA-256 of many files by name."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def identity_of(files: dict[str, str]) -> str:
+    """Returns one digest of what a model has learnt, from the SHA-256 of a SavedModel's files by name.
+
+    That is all but its graph, whose bytes are others each time it is exported.
+    """
+    return digest_of({name: digest for name, digest in files.items() if name not in _GRAPH})
 
 
 def changed_while_copied(model: Path) -> BadInputError:

@@ -44,4 +44,6 @@ def Champion(
 
     ``registry`` is the state of the registry when the graph was made: an answer from the cache is never stale.
     """
-    fetch_champion(Registry(Store(store, None), name), Path(champion.uri))
+    versions = Registry(Store(store, None), name)
+    versions.check_unmoved(registry)
+    fetch_champion(versions, Path(champion.uri))

@@ -32,6 +32,6 @@ def Promote(
     versions = Registry(Store(store, None), name)
     number = pushed_model.get_string_custom_property("pushed_version")
     versions.tag(read_registration(registration.uri).registry_version, {SERVING_VERSION: number})
-    move = promote(versions, Path(serving), int(number), alias)
+    move = promote(versions, Path(serving), int(number), alias, registry)
     promotion.set_string_custom_property("sentence", move.sentence)
     promotion.set_string_custom_property("alias", alias)

@@ -41,18 +41,28 @@ class Move:
     sentence: str
 
 
-def promote(registry: Registry, serving: Path, version: int, alias: str = CHAMPION) -> Move:
+def promote(
+    registry: Registry, serving: Path, version: int, alias: str = CHAMPION, snapshot: str | None = None
+) -> Move:
     """Points ``champion`` or ``challenger`` at a pushed version; the champion before it becomes ``previous``.
 
-    ``serving`` is the directory of all models.
+    Args:
+        registry: Of the model.
+        serving: The directory of all models.
+        version: The directory of the version.
+        alias: ``champion`` or ``challenger``.
+        snapshot: The registry's when the version was compared with its champion; None where nobody compared.
 
     Raises:
+        GateRejectedError: The champion is another than that of the snapshot.
         BadInputError: The version is not in the registry or not on disk, its files are not those that were pushed,
             it is the champion and ought to become the challenger, or the store does not answer.
     """
     with _moving(serving / registry.name):
         candidate = _pushed(registry, serving, version)
         champion = registry.with_alias(CHAMPION)
+        if snapshot is not None:
+            registry.check_unmoved(snapshot, candidate.version)
         if alias == CHALLENGER and champion and champion.version == candidate.version:
             raise BadInputError(f"version {version} is the champion: it cannot challenge itself")
         changed = alias not in candidate.aliases

@@ -9,9 +9,10 @@ from tfx.utils import path_utils
 
 from components.artifacts import Answers, DataProfile, Registration
 from components.file_names import PREDICTIONS_FILE, PROFILE_FILE, REGISTRATION_FILE
-from components.push.manifest import digest_of, hash_model
+from components.outcomes import Standing
+from components.push.manifest import digest_of, hash_model, identity_of
 from components.records import RegistrationRecord, write_record
-from components.registry.registry import Registry
+from components.registry.registry import MODEL_IDENTITY, Registry
 from components.registry.tracking import Store
 
 
@@ -40,14 +41,17 @@ class Executor(base_executor.BaseExecutor):
         target = Path(artifact_utils.get_single_instance(output_dict["registration"]).uri)
         model = Path(path_utils.serving_model_path(inputs["model"]))
         registry = Registry(Store(exec_properties["store"], None), exec_properties["name"])
-        digest = digest_of(hash_model(model))
+        files = hash_model(model)
+        digest, identity = digest_of(files), identity_of(files)
         kept = {
             PREDICTIONS_FILE: Path(inputs["answers"]) / PREDICTIONS_FILE,
             PROFILE_FILE: Path(inputs["profile"]) / PROFILE_FILE,
         }
-        found = registry.register(self._context.pipeline_run_id, model, digest, kept)
-        number = None if found.serving_version is None else str(found.serving_version)
-        record = RegistrationRecord(found.version, found.run_id, digest, found.status, number)
+        found = registry.register(self._context.pipeline_run_id, model, digest, identity, kept)
+        twins = [item for item in registry.versions() if item.tags.get(MODEL_IDENTITY) == identity]
+        known = next((item for item in twins if item.status == Standing.ROLLED_BACK), found)
+        number = None if known.serving_version is None else str(known.serving_version)
+        record = RegistrationRecord(found.version, found.run_id, digest, known.status, number)
         write_record(target, REGISTRATION_FILE, record)
 
 

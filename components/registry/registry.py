@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlflow.entities import LifecycleStage, Run, RunStatus, ViewType
 
-from components.errors import BadInputError
+from components.errors import BadInputError, GateRejectedError
 from components.outcomes import Standing
 from components.push.manifest import digest_of, hash_files
 from components.registry.spool import AWAY
@@ -24,7 +24,8 @@ from components.registry.tracking import Store, connect, deleted, refused
 
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 ALIASES = (CHAMPION, PREVIOUS, CHALLENGER)
-STATUS, SERVING_VERSION, MODEL_DIGEST = "validation_status", "serving_version", "model_digest"
+STATUS, SERVING_VERSION = "validation_status", "serving_version"
+MODEL_DIGEST, MODEL_IDENTITY = "model_digest", "model_identity"
 MODEL_PATH = "model"
 """Where a run's artifacts hold its model."""
 KEPT_PATH = "kept"
@@ -98,7 +99,25 @@ class Registry:
         aliases = {alias: item.version for item in versions for alias in item.aliases}
         return json.dumps({"newest": versions[0].version if versions else None, **aliases}, sort_keys=True)
 
-    def register(self, run_name: str, model: Path, digest: str, kept: Mapping[str, Path]) -> RegisteredVersion:
+    def check_unmoved(self, snapshot: str, candidate: str | None = None) -> None:
+        """Holds the champion against the one with which the gates of a run compare, that of the run's ``snapshot``.
+
+        Raises:
+            GateRejectedError: Somebody has moved the alias since, and not to the ``candidate``.
+        """
+        versions = self.versions()
+        now = next((item.version for item in versions if CHAMPION in item.aliases), None)
+        then = json.loads(snapshot).get(CHAMPION)
+        if now != then and (now is None or now != candidate):
+            names = {item.version: f"version {item.serving_version}" for item in versions}
+            was, is_ = names.get(str(then), "none"), names.get(str(now), "none")
+            reason = f"the champion of {self.name} was {was} when this run began and is {is_} now"
+            reason += ": newsdesk models list shows it, and the next run compares with it"
+            raise GateRejectedError("Champion", [reason])
+
+    def register(
+        self, run_name: str, model: Path, digest: str, identity: str, kept: Mapping[str, Path]
+    ) -> RegisteredVersion:
         """Makes a version of a SavedModel: an artifact of its run, so that a server accepts it as a source.
 
         A model that is registered already is not registered again.
@@ -107,6 +126,7 @@ class Registry:
             run_name: Name of the run that trained it, in the experiment of the model's name.
             model: SavedModel directory.
             digest: Of its files.
+            identity: Of what it has learnt; models of two exports may share it.
             kept: Files to keep beside it, by name.
         """
         if found := self.with_tag(MODEL_DIGEST, digest):
@@ -127,7 +147,13 @@ class Registry:
                 self.name,
                 f"{run.info.artifact_uri}/{MODEL_PATH}",
                 run.info.run_id,
-                tags={**tags, MODEL_DIGEST: digest, STATUS: Standing.PENDING, "run": run_name},
+                tags={
+                    **tags,
+                    MODEL_DIGEST: digest,
+                    MODEL_IDENTITY: identity,
+                    STATUS: Standing.PENDING,
+                    "run": run_name,
+                },
             )
         return RegisteredVersion(
             self.name, str(made.version), run.info.run_id, int(made.creation_timestamp or 0), dict(made.tags), ()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_registry import MemoryRegistry
 from tfx.types import standard_artifacts
 
 from components.artifacts import ModelCard, Registration, Verdict
@@ -29,9 +30,11 @@ from components.gates.gate import Gate
 from components.gates.table import GATES
 from components.gates.verdict import Check, write_verdict
 from components.outcomes import Standing
+from components.push import model_base
 from components.push.local import push_model
 from components.push.manifest import MANIFEST, read_manifest, verify
 from components.push.model_base import (
+    ALIASES_LOCK,
     LEDGER,
     LOCK,
     MOST_VERSIONS,
@@ -42,6 +45,7 @@ from components.push.model_base import (
 )
 from components.pusher import Executor, PusherSpec
 from components.records import RegistrationRecord
+from components.registry.registry import CHAMPION, SERVING_VERSION
 
 SECONDS = 60
 FORK = multiprocessing.get_context("fork")
@@ -775,10 +779,17 @@ def test_a_leftover_that_is_a_link_is_removed_and_what_it_leads_to_is_not(
 
 
 @pytest.fixture
-def push_node(make_model: Callable[[str], Path], base: Path, tmp_path: Path) -> Callable[..., Any]:
+def push_node(
+    make_model: Callable[[str], Path], base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
     """Runs the node as the launcher does; returns its output. The keywords are what is known of the candidate."""
 
-    def run(rejected_by: str = "", **known: Any) -> Any:
+    registry = MemoryRegistry()
+    registry.held = {"4": {SERVING_VERSION: "2"}, "5": {}}
+    monkeypatch.setattr("components.pusher.Registry", lambda *_: registry)
+
+    def run(rejected_by: str = "", champion: str | None = None, since: str | None = None, **known: Any) -> Any:
+        registry.pointed = {CHAMPION: since} if since else {}
         model, pushed = standard_artifacts.Model(), standard_artifacts.PushedModel()
         registration, card = Registration(), ModelCard()
         for artifact, name in ((model, "trained"), (registration, "registration"), (card, "card")):
@@ -796,7 +807,9 @@ def push_node(make_model: Callable[[str], Path], base: Path, tmp_path: Path) -> 
             write_verdict(verdict.uri, gate.name, [Check("seen", "fail", gate.name != rejected_by, "bad")])
             inputs[gate.verdict_input] = [verdict]
         assert set(inputs) == set(PusherSpec.INPUTS)
-        Executor().Do(inputs, {"pushed_model": [pushed]}, {"base": str(base), "removed": "[]", "code_digest": "x"})
+        properties = {"base": str(base), "removed": "[]", "name": "ag_news", "store": "sqlite://", "code_digest": "x"}
+        properties["registry"] = json.dumps({CHAMPION: champion})
+        Executor().Do(inputs, {"pushed_model": [pushed]}, properties)
         return pushed
 
     return run
@@ -818,6 +831,35 @@ def test_the_node_says_where_the_model_went(
 def test_the_node_does_not_push_what_was_rolled_back(push_node: Callable[..., Any], base: Path) -> None:
     with pytest.raises(GateRejectedError, match="version 3, which was rolled back: newsdesk models promote 3"):
         push_node(status=Standing.ROLLED_BACK, serving_version="3")
+    assert present_versions(base) == []
+
+
+@pytest.mark.parametrize(("champion", "since"), [(None, "4"), ("4", None), ("3", "4")])
+def test_the_node_does_not_push_what_was_compared_with_another_champion(
+    push_node: Callable[..., Any], base: Path, champion: str | None, since: str | None
+) -> None:
+    with pytest.raises(
+        GateRejectedError, match=r"was (none|version 2) when this run began and is (none|version 2) now"
+    ):
+        push_node(champion=champion, since=since)
+    assert present_versions(base) == []
+
+
+@pytest.mark.parametrize(("champion", "since"), [("4", "4"), ("4", "5"), (None, "5")])
+def test_the_node_pushes_where_the_champion_stands_or_is_the_candidate(
+    push_node: Callable[..., Any], base: Path, champion: str | None, since: str
+) -> None:
+    push_node(champion=champion, since=since)
+    assert present_versions(base) == [1]
+
+
+def test_the_node_waits_for_a_move_of_the_aliases(
+    push_node: Callable[..., Any], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base.mkdir(parents=True)
+    monkeypatch.setattr(model_base, "_LOCK_SECONDS", 0.1)
+    with locked(base, ALIASES_LOCK), pytest.raises(BadInputError, match="another process has been at work"):
+        push_node()
     assert present_versions(base) == []
 
 

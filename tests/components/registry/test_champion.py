@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow_stores import make_store, out_of_order
 
 from components.artifacts import Champion as ChampionArtifact
-from components.errors import BadInputError
+from components.errors import BadInputError, GateRejectedError
 from components.example_gen.source import SAMPLE_DIR, find_source
 from components.file_names import CHAMPION_FILE, PREDICTIONS_FILE, PROFILE_FILE
 from components.push.manifest import digest_of, hash_files, hash_model
@@ -45,7 +45,7 @@ def registry(store: Store, tmp_path: Path) -> Registry:
             kept[name].write_text(f"{name} of {number}")
         with start_run(store, NAME, f"run-{number}", Spool(tmp_path / "spool")):
             pass
-        registry.register(f"run-{number}", model, digest_of(hash_model(model)), kept)
+        registry.register(f"run-{number}", model, digest_of(hash_model(model)), "learnt", kept)
     registry.tag("1", {SERVING_VERSION: "4"})
     return registry
 
@@ -118,9 +118,23 @@ def test_the_node_asks_the_store_it_is_told(registry: Registry, store: Store, tm
     registry.point(CHAMPION, "2")
     artifact = ChampionArtifact()
     artifact.uri = str(tmp_path / "not" / "made" / "yet")
-    Champion.test_call(champion=artifact, name=NAME, store=store.uri, registry="{}", code_digest="x")
+    Champion.test_call(champion=artifact, name=NAME, store=store.uri, registry=registry.snapshot(), code_digest="x")
     assert read_champion(artifact.uri).registry_version == "2"
     assert read_champion(artifact.uri).serving_version is None
+
+
+def test_a_champion_that_was_moved_since_the_run_began_is_not_compared_with(
+    registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    """The cache would keep it as the answer to how the registry stood before."""
+    registry.point(CHAMPION, "1")
+    snapshot = registry.snapshot()
+    registry.point(CHAMPION, "2")
+    artifact = ChampionArtifact()
+    artifact.uri = str(tmp_path / "champion")
+    with pytest.raises(GateRejectedError, match="was version 4 when this run began"):
+        Champion.test_call(champion=artifact, name=NAME, store=store.uri, registry=snapshot, code_digest="x")
+    assert not Path(artifact.uri).exists()
 
 
 def test_a_rolled_back_champion_is_no_longer_found_in_the_cache(registry: Registry, store: Store) -> None:
@@ -139,5 +153,5 @@ def test_every_node_that_looks_into_the_registry_depends_on_its_state(tmp_path: 
     state = RegistryState("sqlite:///mlflow.db", '{"champion": "1"}')
     graph = create_pipeline(make_config("sample"), find_source(SAMPLE_DIR), open_workspace(tmp_path / "w"), {}, state)
     asks = {node.id: node.exec_properties for node in graph.components if "store" in node.exec_properties}
-    assert asks.keys() == {"Champion", "Register", "Promote"}
+    assert asks.keys() == {"Champion", "Register", "Pusher", "Promote"}
     assert {(given["store"], given["registry"]) for given in asks.values()} == {(state.store, state.snapshot)}

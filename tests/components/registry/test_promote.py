@@ -1,5 +1,6 @@
 """The node that promotes what was pushed: it tells the registry first, can be asked again, and fails closed."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from mlflow_stores import make_store, out_of_order
 from tfx.types import standard_artifacts
 
 from components.artifacts import Promotion, Registration
-from components.errors import BadInputError
+from components.errors import BadInputError, GateRejectedError
 from components.file_names import REGISTRATION_FILE
 from components.outcomes import Standing
 from components.push.aliases import MODELS_CONFIG, read_aliases
@@ -43,7 +44,7 @@ class World:
         self.registry.pointed = {CHAMPION: "101"}
         self.asked: list[tuple[str, str]] = []
 
-    def run(self, alias: str = CHAMPION, registered: str = "103", number: str = "3") -> Any:
+    def run(self, alias: str = CHAMPION, registered: str = "103", number: str = "3", then: str | None = "101") -> Any:
         """Runs the node on what Pusher and Register left; returns its output."""
         model, registration, promotion = standard_artifacts.PushedModel(), Registration(), Promotion()
         model.set_string_custom_property("pushed_version", number)
@@ -54,7 +55,7 @@ class World:
         )
         Promote.test_call(
             pushed_model=model, registration=registration, promotion=promotion, serving=str(self.serving), name=NAME,
-            alias=alias, store="sqlite://", registry="{}", code_digest="x",
+            alias=alias, store="sqlite://", registry=json.dumps({CHAMPION: then}), code_digest="x",
         )  # fmt: skip
         return promotion
 
@@ -129,6 +130,28 @@ def test_cut_anywhere_it_is_finished_by_the_next_run(tmp_path: Path, monkeypatch
         assert read_aliases(world.serving / NAME) == {CHAMPION: 3, PREVIOUS: 1}
 
 
+@pytest.mark.parametrize("alias", [CHAMPION, CHALLENGER])
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        ("102", "101", "was version 2 .*is version 1 now"),
+        (None, "101", "was none .*is version 1 now"),
+        ("101", None, "is none"),
+    ],
+)
+def test_a_champion_that_was_moved_during_the_run_stays(
+    world: World, alias: str, then: str | None, now: str | None, said: str
+) -> None:
+    """A rollback by hand while a run is going is not undone by that run."""
+    world.registry.held["102"] = {SERVING_VERSION: "2"}
+    world.registry.pointed = {CHAMPION: now} if now else {}
+    before = world.registry.pointed.copy(), world.files()
+    with pytest.raises(GateRejectedError, match=said):
+        world.run(alias, then=then)
+    assert (world.registry.pointed, world.files()) == before
+    assert world.registry.held["103"][STATUS] == Standing.PENDING
+
+
 def test_files_that_are_not_those_pushed_are_not_promoted(world: World) -> None:
     (world.serving / NAME / "3" / "saved_model.pb").write_text("another graph")
     before = world.registry.pointed.copy(), world.files()
@@ -148,8 +171,8 @@ def test_without_a_registry_nothing_is_promoted(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(module, "Registry", lambda _, name: registry(store, name))
     before = world.files()
     with out_of_order(tmp_path / "store"), pytest.raises(BadInputError, match="does not answer or refuses"):
-        world.run(registered="1")
+        world.run(registered="1", then=None)
     assert world.files() == before
     assert not (world.serving / MODELS_CONFIG).exists()
-    world.run(registered="1")
+    world.run(registered="1", then=None)
     assert client.get_model_version_by_alias(NAME, CHAMPION).tags[SERVING_VERSION] == "3"

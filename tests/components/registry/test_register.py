@@ -94,6 +94,22 @@ def test_the_same_model_keeps_its_version_and_what_became_of_it(node: Node) -> N
     assert node.run("run-2").registry_version == "2"
 
 
+def test_another_export_of_what_was_rolled_back_is_known(node: Node) -> None:
+    """Training again without the cache learns the same, and writes another graph."""
+    node.track("run-1")
+    node.run("run-1")
+    node.registry.tag("1", {STATUS: Standing.ROLLED_BACK, SERVING_VERSION: "3"})
+    (node.served / "saved_model.pb").write_text("graph of another export")
+    node.track("run-2")
+    record = node.run("run-2")
+    assert (record.registry_version, record.status, record.serving_version) == ("2", Standing.ROLLED_BACK, "3")
+    node.registry.tag("1", {STATUS: Standing.APPROVED})
+    assert node.run("run-2").status == Standing.PENDING
+    node.registry.tag("1", {STATUS: Standing.ROLLED_BACK})
+    node.train("other weights")
+    assert node.run("run-2").status == Standing.PENDING
+
+
 def test_a_store_that_is_away_registers_nothing_and_says_so(node: Node) -> None:
     node.track("run-1")
     with out_of_order(node.root / "workspace"), pytest.raises(BadInputError, match="does not answer or refuses"):

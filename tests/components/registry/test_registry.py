@@ -98,7 +98,7 @@ def add_version(client: MlflowClient, name: str = NAME, **tags: str) -> str:
 
 
 def register(registry: Registry, run: str, model: Path, kept: dict[str, Path] | None = None) -> RegisteredVersion:
-    return registry.register(run, model, digest_of(hash_model(model)), kept or {})
+    return registry.register(run, model, digest_of(hash_model(model)), "learnt", kept or {})
 
 
 def test_a_candidate_is_a_version_that_says_where_it_is_from(
@@ -113,6 +113,7 @@ def test_a_candidate_is_a_version_that_says_where_it_is_from(
     assert (found.name, found.version, found.run_id, found.aliases) == (NAME, "1", run_id, ())
     assert found.tags == {key: value for key, value in tags.items() if key != "node.Trainer"} | {
         "model_digest": digest_of(hash_model(make_model("w"))),
+        "model_identity": "learnt",
         "validation_status": "pending",
         "run": "run-1",
     }
@@ -356,7 +357,7 @@ CALLS: dict[str, Callable[[Registry], object]] = {
     "tag": lambda registry: registry.tag("1", {"a": "b"}),
     "point": lambda registry: registry.point(CHAMPION, "1"),
     "unpoint": lambda registry: registry.point(CHAMPION, None),
-    "register": lambda registry: registry.register("run", Path("model"), "digest", {}),
+    "register": lambda registry: registry.register("run", Path("model"), "digest", "learnt", {}),
     "metrics": lambda registry: registry.test_metrics(RegisteredVersion(NAME, "1", "a" * 32, 0, {}, ())),
     "download": lambda registry: registry.download(RegisteredVersion(NAME, "1", "a" * 32, 0, {}, ()), Path("nowhere")),
 }
