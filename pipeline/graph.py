@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # Before TFX: at exit Python unloads modules in reverse order, and models that TFX still holds must be freed while
@@ -29,7 +30,10 @@ from components.push.local import gone_versions
 from components.pusher import Pusher
 from components.registry.champion import Champion
 from components.registry.promote import Promote
+from components.registry.promotion import check_not_lost
 from components.registry.register import Register
+from components.registry.registry import Registry
+from components.registry.tracking import Store
 from components.report.card import Card
 from pipeline.config.beam import beam_args
 from pipeline.config.config import Config
@@ -51,6 +55,17 @@ class RegistryState:
 
     store: str
     snapshot: str
+
+    @classmethod
+    def of(cls, store: Store, name: str, base: Path) -> "RegistryState":
+        """Looks at a model's registry before a run; ``base`` is its model base.
+
+        Raises:
+            BadInputError: The store does not answer, or does not have the champion that serves.
+        """
+        registry = Registry(store, name)
+        check_not_lost(registry, base)
+        return cls(store.uri, registry.snapshot())
 
 
 def create_pipeline(

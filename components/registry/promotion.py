@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.errors import BadInputError
 from components.outcomes import Standing
-from components.push.aliases import write_aliases
+from components.push.aliases import ALIASES_FILE, read_aliases, write_aliases
 from components.push.manifest import verify
 from components.push.model_base import ALIASES_LOCK, locked
 from components.registry.registry import (
@@ -108,6 +108,22 @@ def rollback(registry: Registry, serving: Path) -> Move:
     number = previous.serving_version
     said = f"version {number} of {registry.name} is champion again, after {champion.serving_version}"
     return Move(number, aliases, True, said)
+
+
+def check_not_lost(registry: Registry, base: Path) -> None:
+    """Holds the registry against the files that servers follow, which are its shadow.
+
+    Raises:
+        BadInputError: The registry has no champion, and by the files one serves: a run would compare with nothing.
+    """
+    served = {} if registry.with_alias(CHAMPION) else read_aliases(base)
+    if number := served.get(CHAMPION):
+        file = base / ALIASES_FILE
+        raise BadInputError(
+            f"by {file} version {number} of {registry.name} serves, but MLflow at {registry.store.uri} has no champion "
+            f"of that name: bring the store back, or newsdesk models promote {number} where only the alias is gone, or "
+            f"delete {file} to start anew with no champion to compare with"
+        )
 
 
 def _pushed(registry: Registry, serving: Path, version: int) -> RegisteredVersion:

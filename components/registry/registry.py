@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from mlflow.entities import LifecycleStage, Run, RunStatus, ViewType
+from mlflow.entities import LifecycleStage, Run, ViewType
 
 from components.errors import BadInputError, GateRejectedError
 from components.outcomes import Standing
@@ -215,17 +215,6 @@ class Registry:
     def _aliases(self) -> dict[str, str]:
         found = self._client.search_registered_models(f"name='{self.name}'")
         return {alias: str(number) for model in found for alias, number in model.aliases.items()}
-
-    def close_killed(self, run_name: str, pushed: bool) -> None:
-        """Closes in MLflow what a run left open whose process was killed, perhaps after it had pushed its model."""
-        status = RunStatus.to_string(RunStatus.FINISHED if pushed else RunStatus.KILLED)
-        with self._answering():
-            for run in self._runs(run_name):
-                open_ = run.info.status == RunStatus.to_string(RunStatus.RUNNING)
-                if open_ and run.info.lifecycle_stage == LifecycleStage.ACTIVE:
-                    if not pushed:
-                        self._client.set_tag(run.info.run_id, "reason", f"run {run_name} was killed")
-                    self._client.set_terminated(run.info.run_id, status)
 
     def _runs(self, name: str) -> list[Run]:
         experiment = self._client.get_experiment_by_name(self.name)

@@ -11,10 +11,11 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,11 +160,13 @@ class TrackedRun:
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run as the store holds it. ``name`` is the pipeline's run id; ``seconds`` is None while the run is open."""
+    """A run as the store holds it. ``name`` is the pipeline's run id; ``started`` is in milliseconds since 1970, and
+    ``seconds`` is None while the run is open."""
 
     id: str
     name: str
     status: str
+    started: int
     seconds: float | None
     params: dict[str, str]
     metrics: dict[str, float]
@@ -205,14 +208,39 @@ def find_runs(store: Store, prefix: str) -> list[FoundRun]:
     return [_found_run(run) for run in unique.values()]
 
 
+def open_runs(store: Store, mine: Callable[[FoundRun], bool], close: bool) -> list[FoundRun]:
+    """Returns the runs that the store calls running and that ``mine`` picks, of all experiments, newest first.
+
+    ``close`` closes them as KILLED: whoever asks for that knows that their processes are gone.
+
+    Raises:
+        BadInputError: The store does not answer or refuses.
+    """
+    client = connect(store)
+    try:
+        experiments = [item.experiment_id for item in client.search_experiments()]
+        asked = f"attributes.status = '{RunStatus.to_string(RunStatus.RUNNING)}'"
+        runs = map(_found_run, client.search_runs(experiments, asked, max_results=_MOST_RUNS))
+        found = [run for run in runs if mine(run)]
+        for run in found if close else ():
+            client.set_tag(run.id, "reason", f"run {run.name} was killed")
+            client.set_terminated(run.id, RunStatus.to_string(RunStatus.KILLED))
+    except AWAY as error:
+        raise refused(store, error) from error
+    return found
+
+
 @contextmanager
-def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterator[TrackedRun]:
+def start_run(
+    store: Store, experiment: str, name: str, spool: Spool, tags: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[TrackedRun]:
     """Opens a run and closes it as FINISHED, or with the reason in the tag ``reason``: as FAILED, or as KILLED where
     the process was asked to end.
 
     What earlier runs left in the spool is delivered before.
 
-    An experiment that is missing is made. ``spool`` keeps what cannot be delivered.
+    An experiment that is missing is made. ``spool`` keeps what cannot be delivered. ``tags`` are there as soon as the
+    run is, whenever this is killed.
 
     Raises:
         BadInputError: The store does not answer or refuses.
@@ -223,7 +251,7 @@ def start_run(store: Store, experiment: str, name: str, spool: Spool) -> Iterato
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
         # Not earlier: the calls above showed that this is MLflow's store, so what it refuses now it refuses for good.
         spool.deliver(client)
-        run = TrackedRun(client, client.create_run(experiment_id, run_name=name).info.run_id, spool)
+        run = TrackedRun(client, client.create_run(experiment_id, None, dict(tags), name).info.run_id, spool)
     except AWAY as error:
         raise refused(store, error) from error
     status = RunStatus.FAILED
@@ -290,7 +318,9 @@ def _shorten(error: Exception) -> str:
 def _found_run(run: Run) -> FoundRun:
     info, data = run.info, run.data
     seconds = (info.end_time - info.start_time) / 1000 if info.end_time else None
-    return FoundRun(info.run_id, info.run_name, info.status, seconds, data.params, data.metrics, data.tags)
+    return FoundRun(
+        info.run_id, info.run_name, info.status, info.start_time, seconds, data.params, data.metrics, data.tags
+    )
 
 
 def _texts(values: Mapping[str, Any], most: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ from components.example_gen.source import Source
 from components.example_gen.spans import choose, find_spans, make_source
 from components.example_gen.window import Window
 from components.outcomes import Outcome, Standing
+from components.registry.tracking import open_runs
 from pipeline.retrain.alerts import alert
 from pipeline.retrain.circuit import Circuit, read_circuit
 from pipeline.retrain.decision import Decision, decide
@@ -214,10 +215,11 @@ class Retrainer:
             return
         try:
             versions = self.gatherer.registry.versions()
-            # A run may have promoted its model and been killed before it could say so.
-            served = {item.tags.get("run") for item in versions if item.status == Standing.APPROVED}
-            for attempt in left:
-                self.gatherer.registry.close_killed(attempt.run_id, pushed=attempt.run_id in served)
+            # A run may have promoted its model and been killed before it could say so. Its version is tagged before
+            # the alias moves, so only the alias, or that it was taken back, shows that it has served.
+            served = {item.tags.get("run") for item in versions if item.aliases or item.status == Standing.ROLLED_BACK}
+            names = {attempt.run_id for attempt in left}
+            open_runs(self.gatherer.registry.store, lambda run: run.name in names, close=True)
         except BadInputError as error:
             _log.warning("what became of run %s is not known yet: %s", left[-1].run_id, error)
             return

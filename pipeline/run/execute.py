@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from components.errors import BadInputError, GateRejectedError
 from components.outcomes import Outcome
-from components.registry.registry import Registry
 from components.registry.spool import Spool
 from components.registry.tracking import start_run
 from pipeline.graph import RegistryState, create_pipeline
 from pipeline.run.local import LocalRunner
 from pipeline.run.record import NodeRun, Request, RunResult
 from pipeline.run.track import describe, keep_report, link, tag_candidate, track
+from pipeline.workspace.abandoned import WORKSPACE, close_killed
 from pipeline.workspace.metadata import MetadataPlace
 from pipeline.workspace.place import exclusive
 from pipeline.workspace.stores import remember
@@ -39,7 +39,8 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
         place = MetadataPlace(request.metadata_uri, patience_seconds=config.stores.patience_seconds)
         place.check()
         remember(request.workspace, config.stores)
-        registry = RegistryState(request.tracking.uri, Registry(request.tracking, config.name).snapshot())
+        close_killed(request.workspace, request.tracking)
+        registry = RegistryState.of(request.tracking, config.name, request.workspace.model_base(config.name))
         pipeline = create_pipeline(
             config,
             request.source,
@@ -51,7 +52,8 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
         )
         runner = LocalRunner(pipeline, place, run_id, on_change)
         try:
-            with start_run(request.tracking, config.name, run_id, Spool(request.workspace.spool)) as tracked:
+            spool, owner = Spool(request.workspace.spool), {WORKSPACE: str(request.workspace.root)}
+            with start_run(request.tracking, config.name, run_id, spool, owner) as tracked:
                 result.mlflow_run_id = tracked.id
                 describe(tracked, request, run_id)
                 try:

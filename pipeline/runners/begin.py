@@ -9,7 +9,6 @@ from typing import Any
 from tfx.orchestration.pipeline import Pipeline
 
 from components.files import write_whole
-from components.registry.registry import Registry
 from components.registry.spool import AWAY, Spool
 from components.registry.tracking import Store, TrackedRun, connect, refused
 from pipeline.graph import RegistryState, create_pipeline
@@ -18,7 +17,9 @@ from pipeline.run.record import Request, new_run_id
 from pipeline.run.track import describe
 from pipeline.runners.parameters import slug
 from pipeline.runners.steps import Decided, Steps
+from pipeline.workspace.abandoned import WORKSPACE
 from pipeline.workspace.metadata import MetadataPlace
+from pipeline.workspace.place import Workspace
 from pipeline.workspace.stores import remember
 
 
@@ -66,12 +67,12 @@ def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeli
         return found
     run_id = steps.claim_id(new_run_id())
     config, store = request.config, request.tracking
-    registry = RegistryState(store.uri, Registry(store, config.name).snapshot())
+    registry = RegistryState.of(store, config.name, request.workspace.model_base(config.name))
     pipeline = create_pipeline(
         config, request.source, request.workspace, request.prepared, registry, request.enable_cache, metadata or None
     )
     keep(pipeline, run_id)
-    tracked = _open_run(store, config.name, run_id, Spool(request.workspace.spool))
+    tracked = _open_run(store, config.name, run_id, request.workspace)
     describe(tracked, request, run_id)
     tracked.tags({"job": steps.job})
     decided = Decided(
@@ -91,15 +92,15 @@ def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeli
     return decided
 
 
-def _open_run(store: Store, experiment: str, name: str, spool: Spool) -> TrackedRun:
+def _open_run(store: Store, experiment: str, name: str, workspace: Workspace) -> TrackedRun:
     """Returns an open MLflow run, which another process ends: a new one, or that of an earlier attempt."""
-    client = connect(store)
+    client, spool = connect(store), Spool(workspace.spool)
     try:
         found = client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
         spool.deliver(client)
         runs = client.search_runs([experiment_id], f"attributes.run_name = '{name}'")
-        run = runs[0] if runs else client.create_run(experiment_id, run_name=name)
+        run = runs[0] if runs else client.create_run(experiment_id, None, {WORKSPACE: str(workspace.root)}, name)
     except AWAY as error:
         raise refused(store, error) from error
     return TrackedRun(client, run.info.run_id, spool)

@@ -1,22 +1,28 @@
-"""Executions that ML Metadata calls running though their process is gone: killed, or cut off from its store."""
+"""What ML Metadata and MLflow call running though its process is gone: killed, or cut off from its store."""
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.workspace.metadata import MetadataPlace
 from pipeline.workspace.place import Workspace, exclusive
-from pipeline.workspace.stores import find_metadata
+from pipeline.workspace.stores import find_metadata, find_stores
 
+if TYPE_CHECKING:
+    from components.registry.tracking import Store
+
+WORKSPACE = "workspace"
+"""MLflow's tag that names a run's workspace."""
 REASON = "abandoned: its process ended without a word"
 
 
 @dataclass(frozen=True)
 class Abandoned:
-    """One execution. ``since`` is when it began, in ISO 8601."""
+    """One execution, or with no id MLflow's record of a run. ``since`` is when it began, in ISO 8601."""
 
-    execution_id: int
+    execution_id: int | None
     node: str
     run: str
     since: str
@@ -28,13 +34,13 @@ class Abandoned:
 
 
 def find_abandoned(workspace: Workspace, mark: bool = False) -> list[Abandoned]:
-    """Returns the abandoned executions of a workspace, oldest first.
+    """Returns the abandoned executions of a workspace, oldest first, and then the runs that are open in MLflow.
 
     Those of a job of an orchestrator that has not finished are left out: its steps hold no lock. So are, on a server,
     those that have left no trace in this workspace. ``mark`` calls them cancelled from now on, with the reason.
 
     Raises:
-        BadInputError: A run is on, or the metadata store does not open.
+        BadInputError: A run is on, or a store does not open.
     """
     place = MetadataPlace(find_metadata(workspace))
     if not workspace.root.is_dir() or not place.exists():
@@ -44,8 +50,28 @@ def find_abandoned(workspace: Workspace, mark: bool = False) -> list[Abandoned]:
         store = place.open()
         found = list(_find(store, workspace, place))
         if mark and found:
-            _mark(store, {item.execution_id for item in found})
+            _mark(store, {item.execution_id for item in found if item.execution_id})
+        tracking = find_stores(workspace, os.environ).tracking
+        if tracking.artifacts is None or workspace.mlflow_store.exists():
+            found += close_killed(workspace, tracking, mark)
     return found
+
+
+def close_killed(workspace: Workspace, tracking: "Store", mark: bool = True) -> list[Abandoned]:
+    """Returns the runs of a workspace that MLflow calls running, and closes them there with ``mark``; the caller holds
+    the workspace, so that nothing runs them. Errors: ``open_runs``."""
+    from components.registry.tracking import open_runs
+
+    busy, root = _unfinished_jobs(workspace), str(workspace.root)
+    # Runs of earlier versions name their metadata store alone, by default a file of the workspace.
+    found = open_runs(
+        tracking,
+        lambda run: (
+            run.name not in busy and root == run.tags.get(WORKSPACE, os.path.dirname(run.tags.get("mlmd_store", "")))
+        ),
+        mark,
+    )
+    return [Abandoned(None, "MLflow's record", run.name, _moment(run.started)) for run in found]
 
 
 def _find(store: Any, workspace: Workspace, place: MetadataPlace) -> Iterator[Abandoned]:
@@ -60,8 +86,11 @@ def _find(store: Any, workspace: Workspace, place: MetadataPlace) -> Iterator[Ab
         kinds = {context.type: context.name for context in store.get_contexts_by_execution(item.id)}
         run, node = kinds.get("pipeline_run", "unknown"), kinds.get("node", "unknown").rpartition(".")[2]
         if run not in busy:
-            since = datetime.fromtimestamp(item.create_time_since_epoch / 1000, UTC)
-            yield Abandoned(item.id, node, run, since.isoformat(timespec="seconds"))
+            yield Abandoned(item.id, node, run, _moment(item.create_time_since_epoch))
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _unfinished_jobs(workspace: Workspace) -> set[str]:

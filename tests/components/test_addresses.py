@@ -45,7 +45,7 @@ WITHOUT = [
     "https://host:8080/a%40b",
     "https://host/a?author=x&keyword=y",
     "gs://bucket/span-20261201",
-    "sqlite:////home/me:you@work/mlflow.db",
+    "sqlite:////srv/me:you@work/mlflow.db",
     "file:///srv/a:b@c",
 ]
 

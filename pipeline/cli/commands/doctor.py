@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 @click.command("doctor", short_help="is this machine ready, and if not what to do")
 @workspace_option
-@click.option("--mark", is_flag=True, help="Call what killed runs have left as running cancelled, in ML Metadata.")
+@click.option(
+    "--mark", is_flag=True, help="Call what killed runs have left as running cancelled, in ML Metadata and MLflow."
+)
 @json_option
 def command(workspace: Path, mark: bool, as_json: bool) -> None:
     """Says whether this machine is ready, and if not what to do. Exit code 2 where something is missing.
 
-    It also names what ML Metadata calls running though nothing runs it: runs that were killed. They are in nobody's
-    way.
+    It also names what ML Metadata and MLflow call running though nothing runs it: runs that were killed. They are in
+    nobody's way.
     """
     from pipeline.workspace.doctor import examine, this_machine
 

@@ -168,19 +168,6 @@ def test_without_an_experiment_there_is_no_run(registry: Registry, make_model: C
         register(registry, "run-1", make_model("w"))
 
 
-@pytest.mark.parametrize(("pushed", "status"), [(False, "KILLED"), (True, "FINISHED")])
-def test_what_a_killed_run_left_open_is_closed(
-    registry: Registry, store: Store, client: MlflowClient, pushed: bool, status: str
-) -> None:
-    ended = track(store, "run-0")
-    experiment = client.get_experiment_by_name(NAME).experiment_id
-    left, other = (client.create_run(experiment, run_name=name).info.run_id for name in ("run-1", "run-2"))
-    for name in ("run-0", "run-1", "never"):
-        registry.close_killed(name, pushed)
-    assert [client.get_run(run).info.status for run in (ended, left, other)] == ["FINISHED", status, "RUNNING"]
-    assert client.get_run(left).data.tags.get("reason") == (None if pushed else "run run-1 was killed")
-
-
 STEPS = 10
 
 
@@ -411,9 +398,8 @@ def mlflow_uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     yield use
-    # What it answers when asked is never nothing; an empty one is.
-    mlflow.set_tracking_uri("")
-    mlflow.set_registry_uri("")
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
 
 
 def test_mlflow_answers_with_the_champion(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from components.gates.data.facts import gather
 from components.gates.data.profile import to_json
 from components.outcomes import Outcome
 from components.registry.registry import ALIASES, RegisteredVersion, Registry
+from components.registry.tracking import Store
 from pipeline.config.config import DataConfig
 from pipeline.config.retrain import RetrainConfig
 from pipeline.retrain import gathering, history, retrainer
 from pipeline.retrain.evidence import Accuracy
 from pipeline.retrain.gathering import Gatherer
-from pipeline.retrain.history import read
+from pipeline.retrain.history import History, read
 from pipeline.retrain.measure import read_span
 from pipeline.retrain.retrainer import Done, Retrainer
 from pipeline.run.record import RunResult
@@ -47,10 +48,7 @@ class Shelf(Registry):
         self.held: list[RegisteredVersion] = []
         self.profiles: dict[str, str] = {}
         self.away = False
-        self.closed: list[tuple[str, bool]] = []
-
-    def close_killed(self, run_name: str, pushed: bool) -> None:
-        self.closed.append((run_name, pushed))
+        self.store = Store("sqlite://", None)
 
     def versions(self) -> list[RegisteredVersion]:
         if self.away:
@@ -165,6 +163,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         return True
 
     monkeypatch.setattr(retrainer, "alert", note)
+    monkeypatch.setattr(retrainer, "open_runs", lambda *_, **__: [])
     return made
 
 
@@ -359,12 +358,41 @@ def test_a_run_ended_from_outside_is_no_failure(world: World) -> None:
     assert world.alerts == []
 
 
+def test_a_run_that_was_cut_before_the_alias_moved_has_not_pushed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promote tags the version first, so the tag alone shows nothing; the spans are tried again."""
+    world.config = RetrainConfig(new_spans=1, least_rows=50)
+    world.arrive(1)
+    world.once()
+    world.next_day(2)
+    world.arrive(2)
+
+    def cut() -> RunResult | None:
+        champion = world.shelf.held[-1]
+        world.shelf.push(world.make().history.attempts()[-1].run_id, "{}", world.now)
+        world.shelf.held = [champion, replace(world.shelf.held[-1], aliases=())]
+        raise DeadError
+
+    world.outcome = cut
+    # The process is gone before it can write that it was stopped.
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "end", lambda *_: None)
+        with pytest.raises(DeadError):
+            world.once()
+    world.outcome = lambda: None
+    done = world.once()
+    assert done.outcome == "pushed"
+    assert [item.outcome for item in world.make().history.attempts()] == ["pushed", "killed", "pushed"]
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before a write", "after a write"])
 def test_death_at_any_step_ends_with_the_same_champion_or_a_better_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
     """The disk refuses everything from its n-th write on, as it would a process that is gone."""
     monkeypatch.setattr(gathering, "score", lambda *_: Accuracy(0.95, 400, 0.93, 0.97))
+    monkeypatch.setattr(retrainer, "open_runs", lambda *_, **__: [])
     config = RetrainConfig(new_spans=1, least_rows=50)
     steps = 0
     for cut in range(50):

@@ -17,10 +17,11 @@ from components.example_gen.source import Source
 from components.file_names import REGISTRATION_FILE
 from components.gates.verdict import Check, write_verdict
 from components.outcomes import NodeState, Standing
+from components.push.aliases import ALIASES_FILE
 from components.records import RegistrationRecord
 from components.registry.registry import CHAMPION, STATUS
 from components.registry.spool import Spool
-from components.registry.tracking import Store, start_run
+from components.registry.tracking import Store, TrackedRun, start_run
 from pipeline.config.presets import PRESETS
 from pipeline.run import execute as module
 from pipeline.run import track
@@ -138,6 +139,43 @@ def rejecting(world: World, version: str = "1", status: str = "pending") -> Scri
         raise GateRejectedError("ModelGate", ["accuracy is low", "f1 too"])
 
     return script
+
+
+def test_the_next_run_closes_what_a_killed_one_left_open(world: World) -> None:
+    class KilledError(BaseException):
+        """The process is gone: nothing after this is written."""
+
+    def kill(_: Runner) -> None:
+        (run,) = world.client.search_runs(
+            [world.client.get_experiment_by_name(NAME).experiment_id], "status = 'RUNNING'"
+        )
+        left.append(run.info.run_id)
+        raise KilledError
+
+    left: list[str] = []
+    with world._monkeypatch.context() as patch:
+        patch.setattr(TrackedRun, "end", lambda *_: None)
+        with pytest.raises(KilledError):
+            world.run(kill)
+    assert world.client.get_run(left[0]).info.status == "RUNNING"
+    world.run(lambda _: None, "run-2")
+    assert world.client.get_run(left[0]).info.status == "KILLED"
+
+
+def test_without_the_champion_that_serves_nothing_is_run(world: World) -> None:
+    """A new store in the place of a lost one would disarm the ModelGate."""
+    base = world.workspace.model_base(NAME)
+    base.mkdir()
+    (base / ALIASES_FILE).write_text('{"champion": 3}')
+    with pytest.raises(
+        BadInputError, match=rf"version 3 of {NAME} serves, but MLflow at {world.store.uri} has no champ"
+    ):
+        world.run(lambda _: pytest.fail("a node ran"))
+    (base / ALIASES_FILE).unlink()
+    assert world.run(lambda _: None).outcome == "pushed"
+    (base / ALIASES_FILE).write_text('{"champion": 3}')
+    world.client.set_registered_model_alias(NAME, CHAMPION, "1")
+    assert world.run(lambda _: None).outcome == "pushed"
 
 
 def test_a_rejected_candidate_is_marked_and_nothing_moves(world: World) -> None:

@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 from ml_metadata.proto import metadata_store_pb2
 from ml_metadata.proto.metadata_store_pb2 import Execution
+from mlflow import MlflowClient
+from mlflow_stores import make_store
 
 from components.errors import BadInputError
 from pipeline.cli.main import cli
-from pipeline.workspace.abandoned import REASON, find_abandoned
+from pipeline.workspace.abandoned import REASON, WORKSPACE, find_abandoned
 from pipeline.workspace.doctor import Check
 from pipeline.workspace.metadata import MetadataPlace
 from pipeline.workspace.place import Workspace, exclusive, open_workspace
@@ -44,6 +46,52 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "ws")
+
+
+@pytest.fixture
+def left_open(world: World) -> dict[str, str]:
+    """MLflow ids of open runs by name: of this workspace, before and now; of another; of a job; and one that ended."""
+    store, root = make_store(world.workspace.root), str(world.workspace.root)
+    client = MlflowClient(tracking_uri=store.uri)
+    job = world.workspace.root / "runs" / "job-2"
+    job.mkdir(parents=True)
+    (job / "run-id").write_text("of-a-job")
+    tags = {
+        "killed": {WORKSPACE: root, "mlmd_store": "mysql://elsewhere"},
+        "killed-before": {"mlmd_store": f"{root}/metadata.sqlite"},
+        "of-another": {WORKSPACE: f"{root}2", "mlmd_store": f"{root}2/metadata.sqlite"},
+        "of-nobody": {},
+        "of-a-job": {WORKSPACE: root},
+        "ended": {WORKSPACE: root},
+    }
+    ids = {}
+    for number, (name, given) in enumerate(tags.items()):
+        experiment = client.create_experiment(f"experiment-{number}")
+        ids[name] = client.create_run(experiment, tags=given, run_name=name).info.run_id
+    client.set_terminated(ids["ended"])
+    return ids
+
+
+def statuses(world: World, left_open: dict[str, str]) -> dict[str, str]:
+    client = MlflowClient(tracking_uri=make_uri(world))
+    return {name: client.get_run(number).info.status for name, number in left_open.items()}
+
+
+def make_uri(world: World) -> str:
+    return f"sqlite:///{world.workspace.mlflow_store}"
+
+
+def test_what_is_open_in_mlflow_and_runs_nowhere_is_closed(world: World, left_open: dict[str, str]) -> None:
+    told = find_abandoned(world.workspace)
+    assert {(item.execution_id, item.run) for item in told} == {(None, "killed"), (None, "killed-before")}
+    assert told[0].sentence.startswith(f"MLflow's record of run {told[0].run} is called running since 20")
+    assert set(statuses(world, left_open).values()) == {"RUNNING", "FINISHED"}
+    assert find_abandoned(world.workspace, mark=True) == told
+    killed = {name for name, status in statuses(world, left_open).items() if status == "KILLED"}
+    assert killed == {"killed", "killed-before"}
+    run = MlflowClient(tracking_uri=make_uri(world)).get_run(left_open["killed"])
+    assert run.data.tags["reason"] == "run killed was killed"
+    assert find_abandoned(world.workspace) == []
 
 
 @pytest.fixture
