@@ -27,7 +27,7 @@ SERVED = (*LABELS, "previous")
 # every two seconds as ``serving/deploy`` starts it.
 _POLLED_SECONDS = 3.0
 # Servers run as another user, so everybody may read, whatever this process's umask.
-_FILE_MODE = 0o644
+FILE_MODE = 0o644
 _ALIASES = TypeAdapter(dict[str, Annotated[int, Field(strict=True, gt=0)]])
 
 
@@ -58,11 +58,22 @@ def write_aliases(serving: Path, name: str, aliases: dict[str, int]) -> None:
         before = read_aliases(serving / name)
     except BadInputError:
         before = {}  # damaged, and about to be written anew
-    write_whole(serving / name / ALIASES_FILE, json.dumps(aliases, sort_keys=True), _FILE_MODE)
+    write_whole(serving / name / ALIASES_FILE, json.dumps(aliases, sort_keys=True), FILE_MODE)
     if any(alias in before and aliases.get(alias, 0) not in {0, *_versions(before)} for alias in LABELS):
-        write_whole(serving / MODELS_CONFIG, render_models_config(serving, {name: before}), _FILE_MODE)
+        write_whole(serving / MODELS_CONFIG, render_models_config(serving, {name: before}), FILE_MODE)
         time.sleep(_POLLED_SECONDS)
-    write_whole(serving / MODELS_CONFIG, render_models_config(serving), _FILE_MODE)
+    write_whole(serving / MODELS_CONFIG, render_models_config(serving), FILE_MODE)
+
+
+def is_settled(serving: Path) -> bool:
+    """Returns whether ``models.config`` names the versions that the aliases of all models do.
+
+    After a move that was cut it does not. Its paths may be those of another mount.
+    """
+    path = serving / MODELS_CONFIG
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    promoted = any(serving.glob(f"*/{ALIASES_FILE}"))
+    return not promoted or _without_paths(text) == _without_paths(render_models_config(serving))
 
 
 def render_models_config(serving: Path, before: Mapping[str, dict[str, int]] = MappingProxyType({})) -> str:
@@ -96,6 +107,10 @@ def render_models_config(serving: Path, before: Mapping[str, dict[str, int]] = M
             "    model_version_policy {\n      specific {\n" + versions + "      }\n    }\n" + labels + "  }\n"
         )
     return "model_config_list {\n" + "".join(models) + "}\n"
+
+
+def _without_paths(config: str) -> list[str]:
+    return [line for line in config.splitlines() if "base_path:" not in line]
 
 
 def _versions(aliases: dict[str, int]) -> set[int]:

@@ -9,12 +9,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from components import files
 from components.errors import BadInputError
 from components.files import TEMPORARY, write_whole
+from components.push.aliases import ALIASES_FILE, FILE_MODE, MODELS_CONFIG, is_settled, render_models_config
 
 LEDGER = "versions.json"
 LOCK = ".lock"
@@ -92,6 +93,19 @@ def next_version(base: Path, taken: Iterable[int]) -> int:
 def record_versions(base: Path, versions: Iterable[int]) -> None:
     """Adds numbers to the ledger, all of them or none."""
     write_whole(base / LEDGER, json.dumps({"given": sorted({*given_versions(base), *versions})}))
+
+
+def settle_models_config(serving: Path) -> bool:
+    """Writes ``models.config`` anew where it ``is_settled`` not once every move has ended; returns whether it did."""
+    if is_settled(serving):
+        return False
+    with ExitStack() as held:
+        for path in sorted(serving.glob(f"*/{ALIASES_FILE}")):
+            held.enter_context(locked(path.parent, ALIASES_LOCK))
+        if is_settled(serving):
+            return False
+        write_whole(serving / MODELS_CONFIG, render_models_config(serving), FILE_MODE)
+    return True
 
 
 def sweep(base: Path) -> None:

@@ -4,6 +4,7 @@ Every move first checks, then changes the registry, then the files that servers 
 a move that was interrupted is finished by asking for it again.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from components.errors import BadInputError
 from components.outcomes import Standing
-from components.push.aliases import ALIASES_FILE, read_aliases, write_aliases
+from components.push.aliases import ALIASES_FILE, MODELS_CONFIG, is_settled, read_aliases, write_aliases
 from components.push.manifest import verify
 from components.push.model_base import ALIASES_LOCK, locked
 from components.registry.registry import (
@@ -126,6 +127,37 @@ def check_not_lost(registry: Registry, base: Path) -> None:
         )
 
 
+def find_apart(registry: Registry, serving: Path) -> str | None:
+    """Returns in words how the files that servers follow differ from the registry; None where they do not.
+
+    A move that was cut between two of its writes leaves them so.
+    """
+    try:
+        said = read_aliases(serving / registry.name)
+    except BadInputError as error:
+        return str(error)
+    wanted = _directories(registry)
+    if said == wanted and is_settled(serving):
+        return None
+    theirs, ours = (json.dumps(item, sort_keys=True) for item in (wanted, said))
+    return (
+        f"of {registry.name} MLflow says {theirs}, {ALIASES_FILE} says {ours}, and {MODELS_CONFIG} "
+        f"{'the same' if is_settled(serving) else 'something else'}, as after a promotion that was cut: "
+        "newsdesk doctor --mark writes both files as MLflow has it"
+    )
+
+
+def settle(registry: Registry, serving: Path) -> None:
+    """Writes the files anew as the registry has it.
+
+    Raises:
+        BadInputError: The registry has lost the champion that serves, or the store does not answer.
+    """
+    with _moving(serving / registry.name):
+        check_not_lost(registry, serving / registry.name)
+        _settle(registry, serving)
+
+
 def _pushed(registry: Registry, serving: Path, version: int) -> RegisteredVersion:
     found = registry.with_tag(SERVING_VERSION, str(version))
     directory = serving / registry.name / str(version)
@@ -144,16 +176,19 @@ def _pushed(registry: Registry, serving: Path, version: int) -> RegisteredVersio
 
 def _settle(registry: Registry, serving: Path) -> dict[str, int]:
     """Takes every other alias from the champion, writes the files, and returns alias to directory."""
-    aliases = {}
-    for item in registry.versions():
-        kept = (CHAMPION,) if CHAMPION in item.aliases else item.aliases
-        for alias in item.aliases:
-            if alias not in kept:
-                registry.point(alias, None)
-            elif item.serving_version is not None:
-                aliases[alias] = item.serving_version
+    champion = registry.with_alias(CHAMPION)
+    for alias in champion.aliases if champion else ():
+        if alias != CHAMPION:
+            registry.point(alias, None)
+    aliases = _directories(registry)
     write_aliases(serving, registry.name, aliases)
     return aliases
+
+
+def _directories(registry: Registry) -> dict[str, int]:
+    """Returns alias to directory."""
+    pointed = [(alias, item.serving_version) for item in registry.versions() for alias in item.aliases]
+    return {alias: number for alias, number in pointed if number is not None}
 
 
 @contextmanager

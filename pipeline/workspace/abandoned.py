@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.workspace.metadata import MetadataPlace
@@ -62,7 +63,7 @@ def close_killed(workspace: Workspace, tracking: "Store", mark: bool = True) -> 
     the workspace, so that nothing runs them. Errors: ``open_runs``."""
     from components.registry.tracking import open_runs
 
-    busy, root = _unfinished_jobs(workspace), str(workspace.root)
+    busy, root = unfinished_jobs(workspace), str(workspace.root)
     # Runs of earlier versions name their metadata store alone, by default a file of the workspace.
     found = open_runs(
         tracking,
@@ -79,7 +80,7 @@ def _find(store: Any, workspace: Workspace, place: MetadataPlace) -> Iterator[Ab
 
     active = (Execution.NEW, Execution.RUNNING)
     running = [item for item in store.get_executions() if item.last_known_state in active]
-    busy = _unfinished_jobs(workspace)
+    busy = unfinished_jobs(workspace)
     for item in sorted(running, key=lambda item: item.id):
         if place.server and not list(workspace.artifacts.glob(f"*/*/{item.id}")):
             continue
@@ -93,10 +94,10 @@ def _moment(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _unfinished_jobs(workspace: Workspace) -> set[str]:
-    """Returns the run ids of jobs that orchestrators have begun here and not finished."""
+def unfinished_jobs(workspace: Workspace) -> dict[str, Path]:
+    """Returns the jobs that orchestrators have begun here and not finished: run id to directory."""
     begun = (workspace.root / "runs").glob("*/run-id")
-    return {path.read_text(encoding="utf-8") for path in begun if not (path.parent / "result.json").is_file()}
+    return {path.read_text("utf-8"): path.parent for path in begun if not (path.parent / "result.json").is_file()}
 
 
 def _mark(store: Any, execution_ids: Collection[int]) -> None:

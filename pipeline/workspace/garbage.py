@@ -18,6 +18,7 @@ from components.file_names import LEASES, VERDICT_FILE
 from components.files import TEMPORARY, size_of
 from components.push.garbage import discard, kept_versions, read_leases
 from components.push.model_base import ALIASES_LOCK, delete, locked, present_versions, record_versions
+from pipeline.workspace.abandoned import unfinished_jobs
 from pipeline.workspace.lineage import Lineage, Use
 from pipeline.workspace.metadata import MetadataPlace
 from pipeline.workspace.place import Workspace, exclusive
@@ -117,13 +118,20 @@ def collect(workspace: Workspace, name: str, keep: int, dry_run: bool = False) -
         dry_run: Whether only to tell.
 
     Raises:
-        BadInputError: There is no such workspace, or model in it, a run is on, a directory of the workspace is a
-            link, what says which versions are in use is damaged, or something cannot be read or deleted.
+        BadInputError: There is no such workspace, or model in it, a run is on or an orchestrator's has not finished, a
+            directory of the workspace is a link, what says which versions are in use is damaged, or something cannot
+            be read or deleted.
     """
     base = workspace.model_base(name)
     _check(workspace, base, name)
     with ExitStack() as held:
         held.enter_context(exclusive(workspace, "gc"))
+        # Its steps hold no lock.
+        for run_id, directory in unfinished_jobs(workspace).items():
+            raise BadInputError(
+                f"run {run_id} of an orchestrator has not finished, and gc could delete what it needs: wait for it, or "
+                f"delete {directory} if it never will"
+            )
         if base.is_dir():
             held.enter_context(locked(base))
             held.enter_context(locked(base, ALIASES_LOCK))

@@ -1,6 +1,7 @@
 """``newsdesk doctor``."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 def command(workspace: Path, mark: bool, as_json: bool) -> None:
     """Says whether this machine is ready, and if not what to do. Exit code 2 where something is missing.
 
+    It says where the files that servers follow differ from MLflow's registry; with --mark they follow it again.
+
     It also names what ML Metadata and MLflow call running though nothing runs it: runs that were killed. They are in
     nobody's way.
     """
@@ -33,14 +36,17 @@ def command(workspace: Path, mark: bool, as_json: bool) -> None:
 
     checks = examine(this_machine(workspace))
     # Without the packages nobody can read the store.
-    left, note = _left_behind(workspace, mark) if all(check.ok for check in checks) else ([], None)
+    ready = all(check.ok for check in checks)
+    left, note = _left_behind(workspace, mark) if ready else ([], None)
+    apart = _find_apart(workspace, mark) if ready and not note else []
     if as_json:
         click.echo(
             json.dumps(
                 {
-                    "ready": all(check.ok for check in checks),
+                    "ready": ready,
                     "checks": [asdict(check) for check in checks],
                     "abandoned": [asdict(item) for item in left],
+                    "apart": apart,
                 }
             )
         )
@@ -51,9 +57,11 @@ def command(workspace: Path, mark: bool, as_json: bool) -> None:
             click.echo(f"{sign}  {printable(found)}")
         for item in left:
             say(f"{item.sentence}: " + ("marked" if mark else "newsdesk doctor --mark calls it cancelled"))
+        for sentence in apart:
+            say(sentence + (": done" if mark else ""))
     if note:
         say(f"newsdesk: {note}", err=True)
-    if not all(check.ok for check in checks):
+    if not ready:
         sys.exit(2)
 
 
@@ -68,3 +76,22 @@ def _left_behind(workspace: Path, mark: bool) -> "tuple[list[Abandoned], str | N
         if mark:
             raise
         return [], f"whether a killed run has left anything is not known: {error}"
+
+
+def _find_apart(workspace: Path, mark: bool) -> list[str]:
+    """Returns how the registry and the files that servers follow differ, by model, and with ``mark`` ends that."""
+    from components.push.aliases import ALIASES_FILE
+    from components.registry.promotion import find_apart, settle
+    from components.registry.registry import Registry
+    from pipeline.workspace.place import Workspace
+    from pipeline.workspace.stores import find_stores
+
+    place = Workspace(workspace.resolve())
+    found = []
+    for file in sorted(place.serving.glob(f"*/{ALIASES_FILE}")):
+        registry = Registry(find_stores(place, os.environ).tracking, file.parent.name)
+        if sentence := find_apart(registry, place.serving):
+            found.append(sentence)
+            if mark:
+                settle(registry, place.serving)
+    return found

@@ -32,7 +32,7 @@ def command() -> None:
 @json_option
 def list_(name: str, everything: bool, workspace: Path, as_json: bool) -> None:
     """Lists versions, newest first."""
-    registry, place = _open(name, workspace)
+    registry, place = _open(name, workspace, look=True)
     found = [item for item in registry.versions() if everything or item.serving_version is not None]
     rows = [_summary(item, place) for item in found]
     if as_json:
@@ -69,7 +69,7 @@ def show(version: int, name: str, workspace: Path, as_json: bool) -> None:
     from components.push.manifest import verify
     from components.registry.registry import SERVING_VERSION
 
-    registry, place = _open(name, workspace)
+    registry, place = _open(name, workspace, look=True)
     found = registry.with_tag(SERVING_VERSION, str(version))
     if found is None:
         raise BadInputError(f"no version {version} of {name} was pushed: newsdesk models list shows those")
@@ -138,7 +138,8 @@ def gc_(keep: int, dry_run: bool, name: str, workspace: Path, as_json: bool) -> 
         _show_collected(found)
 
 
-def _open(name: str, workspace: Path) -> "tuple[Registry, Workspace]":
+def _open(name: str, workspace: Path, look: bool = False) -> "tuple[Registry, Workspace]":
+    from components.registry.promotion import find_apart
     from components.registry.registry import Registry
     from pipeline.workspace.place import Workspace
     from pipeline.workspace.stores import find_stores
@@ -146,7 +147,10 @@ def _open(name: str, workspace: Path) -> "tuple[Registry, Workspace]":
     place = Workspace(workspace.resolve())
     if not place.serving.is_dir():
         raise BadInputError(f"{place.root} is not a workspace: newsdesk run makes one, or name another --workspace")
-    return Registry(find_stores(place, os.environ).tracking, name), place
+    registry = Registry(find_stores(place, os.environ).tracking, name)
+    if look and (apart := find_apart(registry, place.serving)):
+        say(f"newsdesk: {apart}", err=True)
+    return registry, place
 
 
 def _summary(item: "RegisteredVersion", place: "Workspace") -> dict[str, Any]:

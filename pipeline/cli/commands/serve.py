@@ -33,6 +33,8 @@ def command(model_dir: Path | None, host: str, port: int, workspace: Path, setti
     Follows the model directory: what is pushed, promoted or rolled back there is served within seconds. Says "ready"
     with the URL on standard error when it answers; the access log goes to standard output.
     """
+    from components.push.aliases import MODELS_CONFIG
+    from components.push.model_base import settle_models_config
     from pipeline.cli.screen import aside, silence_warnings
     from pipeline.workspace.place import Workspace
     from serving.config import make_config
@@ -47,6 +49,8 @@ def command(model_dir: Path | None, host: str, port: int, workspace: Path, setti
     if not directory.is_dir():
         raise BadInputError(f"there is no directory {directory}: newsdesk run makes one, or name another")
     silence_warnings()
+    if not model_dir and settle_models_config(directory):
+        say(f"newsdesk serve: {MODELS_CONFIG} said something else than the aliases, and is written anew", err=True)
     say(f"newsdesk serve: loading {directory}", err=True)
     if not model_dir:
         place.logs.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,9 @@ from components.push import model_base
 from components.push.aliases import ALIASES_FILE, MODELS_CONFIG, read_aliases
 from components.push.manifest import MANIFEST, hash_files, make_manifest
 from components.push.model_base import ALIASES_LOCK
-from components.registry.promotion import Move, promote, rollback
+from components.registry.promotion import Move, find_apart, promote, rollback, settle
 from components.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, SERVING_VERSION, STATUS, Registry
+from components.registry.tracking import Store
 
 NAME = "ag_news"
 VERSIONS = (1, 2, 3, 4)
@@ -355,6 +356,52 @@ def test_a_move_that_is_cut_anywhere_is_finished_by_asking_again(
         if finished:
             break
     assert steps >= 6  # two looks, two changes, two files at least
+
+
+@pytest.mark.parametrize(("setup", "operation"), CUTS.values(), ids=CUTS)
+def test_a_move_that_was_cut_is_told_and_settled_as_the_registry_has_it(
+    make_world: Callable[[], World], cut_files: list[MemoryRegistry], setup: Setup, operation: Operation
+) -> None:
+    """Also where nobody asks for it again."""
+    told = []
+    for steps in itertools.count():
+        world = make_world()
+        cut_files[:] = [world.registry]
+        world.do(*setup) if setup else None
+        world.registry.cut = world.registry.steps + steps
+        finished = False
+        with contextlib.suppress(CutError):
+            world.do(operation)
+            finished = True
+        world.registry.cut = None
+        pointed = world.registry.pointed.copy()
+        apart = find_apart(world.registry, world.serving)
+        if apart is None and CHAMPION in pointed:
+            world.state()
+        told.append(bool(apart))
+        settle(world.registry, world.serving)
+        assert find_apart(world.registry, world.serving) is None
+        assert world.registry.pointed.get(CHAMPION) == pointed.get(CHAMPION)
+        world.state()
+        if finished:
+            break
+    assert (told[0], told[-1]) == (False, False)
+    # Between the registry and its first file, and between the two files.
+    assert sum(told) >= 2
+
+
+def test_files_without_a_registry_are_not_settled(world: World) -> None:
+    """An empty store would take away what serves."""
+    world.do(("promote", 1), ("promote", 2))
+    before = world.files()
+    world.registry.held.clear()
+    world.registry.pointed.clear()
+    world.registry.store = Store("sqlite:///new.db", None)
+    with pytest.raises(
+        BadInputError, match=r"version 2 of ag_news serves, but MLflow at sqlite:///new.db has no champ"
+    ):
+        settle(world.registry, world.serving)
+    assert world.files() == before
 
 
 MOVES = st.tuples(

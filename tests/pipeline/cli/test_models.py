@@ -20,6 +20,7 @@ from components.push.aliases import ALIASES_FILE, MODELS_CONFIG, read_aliases
 from components.push.manifest import MANIFEST, hash_files, make_manifest
 from components.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, SERVING_VERSION, STATUS
 from pipeline.cli import main as entry
+from pipeline.cli.commands.doctor import command as doctor_command
 from pipeline.cli.commands.models import command
 from pipeline.workspace.place import Workspace, open_workspace
 
@@ -96,6 +97,35 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "workspace")
+
+
+def test_a_promotion_that_was_cut_is_told_by_whoever_reads(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that servers follow are the older ones: what serves is not what MLflow and the list say."""
+    world.models("promote", "1")
+    config = world.workspace.serving / MODELS_CONFIG
+    older = config.read_text()
+    world.models("promote", "2")
+    settled = config.read_text()
+    config.write_text(older)
+    monkeypatch.setattr("pipeline.workspace.doctor.examine", lambda _: [])
+    said = 'MLflow says {"champion": 2, "previous": 1}, aliases.json says {"champion": 2, "previous": 1}, and '
+    said += "models.config something else"
+    for arguments in (["list"], ["show", "2"]):
+        assert said in world.models(*arguments).out
+        assert "MLflow says" not in json.dumps(world.models(*arguments, "--json").out.splitlines()[-1])
+
+    def doctor(*more: str) -> str:
+        return (
+            click.testing.CliRunner().invoke(doctor_command, ["--workspace", str(world.workspace.root), *more]).output
+        )
+
+    assert said in doctor()
+    (sentence,) = json.loads(doctor("--json"))["apart"]
+    assert said in sentence
+    assert config.read_text() == older
+    assert doctor("--mark").rstrip().endswith("as MLflow has it: done")
+    assert config.read_text() == settled
+    assert "MLflow says" not in doctor() + world.models("list").out
 
 
 def test_versions_are_listed_newest_first(world: World) -> None:

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from components.errors import BadInputError
+from components.push.aliases import ALIASES_FILE, MODELS_CONFIG, write_aliases
 from pipeline.cli.commands import serve
 
 
@@ -41,6 +42,28 @@ def test_serves_the_workspace_on_loopback_unless_told(tmp_path: Path, served: li
     run("--workspace", tmp_path)
     (config,) = served
     assert (config.model_dir, config.host, config.port) == (tmp_path / "serving", "127.0.0.1", 8501)
+
+
+@pytest.mark.parametrize("option", ["--workspace", "--model-dir"])
+def test_a_models_config_that_is_behind_the_aliases_is_written_anew_in_a_workspace(
+    tmp_path: Path, served: list[Any], capsys: pytest.CaptureFixture, option: str
+) -> None:
+    """Elsewhere it may have been written by hand."""
+    serving = tmp_path / "serving"
+    (serving / "ag_news").mkdir(parents=True)
+    write_aliases(serving, "ag_news", {"champion": 1})
+    config = serving / MODELS_CONFIG
+    older = config.read_text().replace(str(tmp_path), "/another/mount")
+    config.write_text(older)
+    place = tmp_path if option == "--workspace" else serving
+    run(option, place)
+    assert config.read_text() == older
+    assert "written anew" not in capsys.readouterr().err
+    (serving / "ag_news" / ALIASES_FILE).write_text('{"champion": 2, "previous": 1}')
+    run(option, place)
+    is_workspace = option == "--workspace"
+    assert ("value: 2" in config.read_text()) is is_workspace
+    assert ("models.config said something else" in capsys.readouterr().err) is is_workspace
 
 
 def test_options_and_settings_reach_the_server(tmp_path: Path, served: list[Any]) -> None:

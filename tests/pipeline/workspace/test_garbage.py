@@ -569,6 +569,21 @@ def test_gc_waits_for_no_run(five: tuple[World, list[Run]], dry_run: bool) -> No
     assert tree(world.workspace.root) == before
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_gc_waits_for_an_orchestrator(five: tuple[World, list[Run]], dry_run: bool) -> None:
+    """Its steps are processes of their own, which hold no lock."""
+    world, _ = five
+    job = world.workspace.root / "runs" / "job-1"
+    job.mkdir(parents=True)
+    (job / "run-id").write_text("run-6")
+    before = tree(world.workspace.root)
+    with pytest.raises(BadInputError, match=f"run run-6 of an orchestrator has not finished.* delete {job} if"):
+        world.collect(1, dry_run)
+    assert tree(world.workspace.root) == before
+    (job / "result.json").write_text("{}")
+    assert world.collect(1, dry_run).items
+
+
 @pytest.mark.parametrize("lock", [".run.lock", f"serving/{NAME}/.lock", f"serving/{NAME}/.aliases.lock"])
 def test_runs_pushes_and_promotions_are_locked_out_while_it_deletes(
     five: tuple[World, list[Run]], monkeypatch: pytest.MonkeyPatch, lock: str
