@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 # Before TFX: at exit Python unloads modules in reverse order, and models that TFX still holds must be freed while
@@ -57,14 +56,17 @@ class RegistryState:
     snapshot: str
 
     @classmethod
-    def of(cls, store: Store, name: str, base: Path) -> "RegistryState":
-        """Looks at a model's registry before a run; ``base`` is its model base.
+    def of(cls, store: Store, name: str, workspace: Workspace) -> "RegistryState":
+        """Looks at a model's registry before a run of a workspace.
 
         Raises:
-            BadInputError: The store does not answer, or does not have the champion that serves.
+            BadInputError: The store does not answer or does not have the champion that serves, or the model is that of
+                another workspace.
         """
         registry = Registry(store, name)
-        check_not_lost(registry, base)
+        check_not_lost(registry, workspace.model_base(name))
+        # The workspace's own store is moved and copied with it.
+        registry.claim(workspace.owner(), adopt=store.artifacts is not None)
         return cls(store.uri, registry.snapshot())
 
 

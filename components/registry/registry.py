@@ -32,6 +32,7 @@ KEPT_PATH = "kept"
 """Where they hold what a later run compares with: ``profile.json`` and ``predictions.npz``."""
 _PYFUNC = Path(__file__).with_name("pyfunc.py")
 _COPIED_TAGS = ("model_family", "data_digest", "code_version", "mlmd_run_id", "mlmd_context_id")
+_OWNER = "newsdesk.workspace"
 _MOST_VERSIONS = 10_000
 
 
@@ -98,6 +99,35 @@ class Registry:
         versions = self.versions()
         aliases = {alias: item.version for item in versions for alias in item.aliases}
         return json.dumps({"newest": versions[0].version if versions else None, **aliases}, sort_keys=True)
+
+    def claim(self, owner: str, adopt: bool = False, make: bool = True) -> None:
+        """Makes the model that of one workspace: two would move each other's aliases by numbers of their own.
+
+        A model that is nobody's, as those of earlier versions, becomes its.
+
+        Args:
+            owner: Of ``Workspace.owner``.
+            adopt: Whether to take it from another workspace.
+            make: Whether to make a model that is not there.
+
+        Raises:
+            BadInputError: It is another workspace's, or the store does not answer.
+        """
+        with self._answering():
+            found = self._client.search_registered_models(f"name='{self.name}'")
+            if not found:
+                if make:
+                    self._client.create_registered_model(self.name, {_OWNER: owner})
+                return
+            held = found[0].tags.get(_OWNER, owner)
+            if held == owner or adopt:
+                self._client.set_registered_model_tag(self.name, _OWNER, owner)
+                return
+        raise BadInputError(
+            f"the model {self.name} of MLflow at {self.store.uri} is that of workspace {held.partition(' ')[2]}: set "
+            "another name (--set name=NAME) or another MLFLOW_TRACKING_URI, or, where that workspace was moved here or is "
+            "no longer used, newsdesk models adopt"
+        )
 
     def check_unmoved(self, snapshot: str, candidate: str | None = None) -> None:
         """Holds the champion against the one with which the gates of a run compare, that of the run's ``snapshot``.

@@ -40,7 +40,7 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
         place.check()
         remember(request.workspace, config.stores)
         close_killed(request.workspace, request.tracking)
-        registry = RegistryState.of(request.tracking, config.name, request.workspace.model_base(config.name))
+        registry = RegistryState.of(request.tracking, config.name, request.workspace)
         pipeline = create_pipeline(
             config,
             request.source,

@@ -67,7 +67,7 @@ def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeli
         return found
     run_id = steps.claim_id(new_run_id())
     config, store = request.config, request.tracking
-    registry = RegistryState.of(store, config.name, request.workspace.model_base(config.name))
+    registry = RegistryState.of(store, config.name, request.workspace)
     pipeline = create_pipeline(
         config, request.source, request.workspace, request.prepared, registry, request.enable_cache, metadata or None
     )

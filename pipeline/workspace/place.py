@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from components.clean import clean
 from components.errors import BadInputError, check_address
-from components.files import locked
+from components.files import locked, write_whole
 
 # TensorFlow lists files by patterns, in which these are no letters.
 _PATTERN = re.compile(r"[*?\[\\]")
@@ -59,6 +60,13 @@ class Workspace:
                 f"workspace {self.root} has a path that is not UTF-8, or not in this locale: name another with "
                 "--workspace, or set LC_ALL=C.UTF-8"
             )
+
+    def owner(self) -> str:
+        """Returns what tells this workspace from every other and from its copies: an id of its own, and where it is."""
+        path = self.root / ".id"
+        if not path.is_file():
+            write_whole(path, uuid.uuid4().hex)
+        return f"{path.read_text(encoding='utf-8')} {self.root}"
 
     def model_base(self, name: str) -> Path:
         """Returns the directory of a model's pushed versions."""

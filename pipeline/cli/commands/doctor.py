@@ -93,5 +93,6 @@ def _find_apart(workspace: Path, mark: bool) -> list[str]:
         if sentence := find_apart(registry, place.serving):
             found.append(sentence)
             if mark:
+                registry.claim(place.owner(), adopt=registry.store.artifacts is not None, make=False)
                 settle(registry, place.serving)
     return found

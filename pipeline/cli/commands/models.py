@@ -99,7 +99,7 @@ def promote_(version: int, alias: str, name: str, workspace: Path, as_json: bool
     """Makes a pushed version the champion, or the challenger."""
     from components.registry.promotion import promote
 
-    registry, place = _open(name, workspace)
+    registry, place = _open(name, workspace, move=True)
     _tell(promote(registry, place.serving, version, alias), as_json)
 
 
@@ -111,8 +111,18 @@ def rollback_(name: str, workspace: Path, as_json: bool) -> None:
     """Makes the champion before this one the champion again."""
     from components.registry.promotion import rollback
 
-    registry, place = _open(name, workspace)
+    registry, place = _open(name, workspace, move=True)
     _tell(rollback(registry, place.serving), as_json)
+
+
+@command.command("adopt")
+@name_option
+@workspace_option
+def adopt(name: str, workspace: Path) -> None:
+    """Takes over the model of a workspace that was moved or copied here, or is no longer used."""
+    registry, place = _open(name, workspace)
+    registry.claim(place.owner(), adopt=True, make=False)
+    say(f"the model {name} is that of {place.root} now")
 
 
 @command.command("gc", short_help="delete old versions and old runs")
@@ -138,7 +148,7 @@ def gc_(keep: int, dry_run: bool, name: str, workspace: Path, as_json: bool) -> 
         _show_collected(found)
 
 
-def _open(name: str, workspace: Path, look: bool = False) -> "tuple[Registry, Workspace]":
+def _open(name: str, workspace: Path, look: bool = False, move: bool = False) -> "tuple[Registry, Workspace]":
     from components.registry.promotion import find_apart
     from components.registry.registry import Registry
     from pipeline.workspace.place import Workspace
@@ -150,6 +160,8 @@ def _open(name: str, workspace: Path, look: bool = False) -> "tuple[Registry, Wo
     registry = Registry(find_stores(place, os.environ).tracking, name)
     if look and (apart := find_apart(registry, place.serving)):
         say(f"newsdesk: {apart}", err=True)
+    if move:
+        registry.claim(place.owner(), adopt=registry.store.artifacts is not None, make=False)
     return registry, place
 
 

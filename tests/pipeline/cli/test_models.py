@@ -128,6 +128,50 @@ def test_a_promotion_that_was_cut_is_told_by_whoever_reads(world: World, monkeyp
     assert "MLflow says" not in doctor() + world.models("list").out
 
 
+def test_a_second_workspace_moves_no_alias_of_the_first(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both count their versions from 1, so the registry would point each at the other's."""
+    world.models("promote", "1")
+    world.models("promote", "2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.store.uri)
+    before = world.aliases(), world.files()
+    copied = tmp_path / "copy of workspace"
+    shutil.copytree(world.workspace.root, copied)
+    (copied / "mlflow.db").unlink()
+
+    def there(*arguments: str) -> Said:
+        done = click.testing.CliRunner().invoke(command, [*arguments, "--workspace", str(copied)])
+        return Said(done.output, str(done.exception) if done.exception else None)
+
+    for arguments in (["promote", "1"], ["rollback"]):
+        refused = there(*arguments).error
+        assert refused is not None
+        assert (
+            f"the model ag_news of MLflow at {world.store.uri} is that of workspace {world.workspace.root}:" in refused
+        )
+        assert "newsdesk models adopt" in refused
+    assert (world.aliases(), world.files()) == before
+    assert [row["version"] for row in there("list", "--json").json] == ["2", "1"]
+    assert there("adopt").out == f"the model ag_news is that of {copied} now\n"
+    assert there("rollback").error is None
+    assert world.aliases() == {CHAMPION: "1"}
+    assert f"is that of workspace {copied}:" in str(world.models("rollback").error)
+
+
+def test_a_workspace_that_was_moved_with_its_own_store_goes_on(world: World, tmp_path: Path) -> None:
+    world.models("promote", "1")
+    world.workspace.root.rename(tmp_path / "moved")
+    world.workspace = Workspace(tmp_path / "moved")
+    assert world.models("promote", "2").error is None
+
+
+def test_a_move_of_a_model_that_is_not_there_makes_none(world: World) -> None:
+    (world.workspace.serving / "typo").mkdir()
+    assert world.models("promote", "1", "--name", "typo").error
+    assert [item.name for item in world.client.search_registered_models()] == [NAME]
+
+
 def test_versions_are_listed_newest_first(world: World) -> None:
     world.models("promote", "1")
     rows = world.models("list", "--json").json

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,22 @@ def test_the_next_run_closes_what_a_killed_one_left_open(world: World) -> None:
     assert world.client.get_run(left[0]).info.status == "RUNNING"
     world.run(lambda _: None, "run-2")
     assert world.client.get_run(left[0]).info.status == "KILLED"
+
+
+def test_a_model_of_another_workspace_is_not_touched(world: World, tmp_path: Path) -> None:
+    """At the first contact, before anything is recorded."""
+    world.request = replace(world.request, tracking=Store(world.store.uri, None))
+    assert world.run(lambda _: None).outcome == "pushed"
+    mine = world.client.get_registered_model(NAME).tags
+    first = world.request
+    world.request = replace(first, workspace=open_workspace(tmp_path / "another"))
+    runs = len(world.client.search_runs([world.client.get_experiment_by_name(NAME).experiment_id]))
+    with pytest.raises(BadInputError, match=f"is that of workspace {first.workspace.root}: set another name"):
+        world.run(lambda _: pytest.fail("a node ran"), "run-2")
+    assert world.client.get_registered_model(NAME).tags == mine
+    assert len(world.client.search_runs([world.client.get_experiment_by_name(NAME).experiment_id])) == runs
+    world.request = first
+    assert world.run(lambda _: None, "run-3").outcome == "pushed"
 
 
 def test_without_the_champion_that_serves_nothing_is_run(world: World) -> None:
