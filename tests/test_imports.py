@@ -20,6 +20,7 @@ TRAINERS_USE = (*NAMES, "files", "download", "text.vocabulary", "push.model_file
 SERVING_USES = (*NAMES, "files", "push.aliases", "push.manifest", "push.model_files", "push.model_graph")
 """What of components these may import; none of it brings TFX or MLflow."""
 KNOW_MLFLOW = (
+    "components.registry.own_store",
     "components.registry.tracking",
     "components.registry.registry",
     "components.registry.spool",

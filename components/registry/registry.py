@@ -125,8 +125,8 @@ class Registry:
                 return
         raise BadInputError(
             f"the model {self.name} of MLflow at {self.store.uri} is that of workspace {held.partition(' ')[2]}: set "
-            "another name (--set name=NAME) or another MLFLOW_TRACKING_URI, or, where that workspace was moved here or is "
-            "no longer used, newsdesk models adopt"
+            "another name (--set name=NAME) or another MLFLOW_TRACKING_URI; where that workspace was moved here or is "
+            "out of use, newsdesk models adopt"
         )
 
     def check_unmoved(self, snapshot: str, candidate: str | None = None) -> None:

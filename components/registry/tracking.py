@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run, RunStatus, ViewType
+from mlflow.exceptions import MlflowException
 from sqlalchemy import URL, make_url
 
 from components.clean import clean, printable
 from components.errors import BadInputError, check_address
+from components.registry import own_store
 from components.registry.spool import AWAY, FINAL, Spool, deliver
 
 if TYPE_CHECKING:
@@ -268,13 +270,22 @@ def start_run(
 
 
 def connect(store: Store) -> MlflowClient:
-    """Returns a client of the store, for runs and for models.
+    """Returns a client of the store, for runs and for models. A workspace's own is made or upgraded where it must be.
 
     Raises:
         BadInputError: There cannot be such a store.
     """
+    own = Path(make_url(store.uri).database or "") if store.artifacts else None
+    if own:
+        own_store.make(own, _database_url)
     try:
-        return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+        try:
+            return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
+        except MlflowException as error:
+            if not own or "out-of-date database schema" not in str(error):
+                raise
+            own_store.upgrade(own, _database_url)
+            return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri)
     except (*AWAY, OSError) as error:
         raise refused(store, error) from error
 
