@@ -134,10 +134,11 @@ class History:
             ) from error
 
     def since_reset(self) -> list[Attempt]:
-        """Returns the attempts after the last reset."""
-        resets = [datetime.fromisoformat(line["moment"]) for line in read(self.path) if line["kind"] == _RESET]
-        last = max(resets, default=None)
-        return [item for item in self.attempts() if last is None or item.moment > last]
+        """Returns the attempts that began or ended after the last reset, by their place: a clock may be set back."""
+        after: set[str] = set()
+        for line in read(self.path):
+            after = set() if line["kind"] == _RESET else after | {line.get("run_id", "")}
+        return [item for item in self.attempts() if item.run_id in after]
 
 
 class Notes:

@@ -218,8 +218,8 @@ def _why_leftover(node: str, output: str, path: Path, run: str | None, use: Use,
         return "of a node that did not finish"
     if path.name.endswith(_PART):
         return "half a checkpoint"
-    if path.name.endswith(_CHECKPOINT) and use.since is not None and path.lstat().st_mtime < use.since:
-        return "a checkpoint older than every run that stays for being new"
+    if path.name.endswith(_CHECKPOINT) and not use.resumable:
+        return "a checkpoint, and every new run has ended well"
     return None
 
 

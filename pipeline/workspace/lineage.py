@@ -17,11 +17,10 @@ _REASON_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class PastRun:
-    """One run of one pipeline. ``created`` is in seconds since 1970."""
+    """One run of one pipeline."""
 
     id: str
     pipeline: str | None
-    created: float
     executions: frozenset[int]
 
 
@@ -35,7 +34,7 @@ class Use:
         places: Where the artifacts are that those runs made or used.
         deleted: Where the artifacts are that are, or are to be, called deleted.
         marks: Ids of the artifacts that are to be called deleted.
-        since: When the oldest run began that stays for being new; None where there is none.
+        resumable: Whether a checkpoint may be of use: a new run, or another pipeline's last one, has not ended well.
     """
 
     staying: frozenset[str]
@@ -43,7 +42,7 @@ class Use:
     places: frozenset[Place]
     deleted: frozenset[Place]
     marks: tuple[int, ...]
-    since: float | None
+    resumable: bool
 
 
 class Lineage:
@@ -91,8 +90,9 @@ class Lineage:
         versions = set(versions)
         pushes = {number: self._artifacts[number] for number in self._artifacts_in(ours) if self._is_push(number)}
         standing = {number for number, item in pushes.items() if _pushed_version(item) in versions}
-        new = [run for run in self.runs if run.pipeline != pipeline] + ours[-keep:]
-        staying = new + [run for run in ours if standing & self._artifacts_in([run])]
+        others = [run for run in self.runs if run.pipeline != pipeline]
+        last = [*{run.pipeline: run for run in others}.values(), *ours[-keep:]]
+        staying = others + ours[-keep:] + [run for run in ours if standing & self._artifacts_in([run])]
         executions = {execution for run in staying for execution in run.executions}
         used = self._artifacts_in(staying) - (pushes.keys() - standing)
         gone = {number for number, item in self._artifacts.items() if item.state == Artifact.DELETED}
@@ -103,7 +103,7 @@ class Lineage:
             self._places(used - gone),
             self._places(gone | marks),
             tuple(sorted(marks)),
-            min((run.created for run in new), default=None),
+            any(run.executions - self._finished for run in last),
         )
 
     def mark_deleted(self, artifact_ids: Collection[int]) -> None:
@@ -134,10 +134,10 @@ class Lineage:
             for execution in store.get_executions_by_context(context.id)
         }
         contexts = store.get_contexts_by_type("pipeline_run")
-        for context in sorted(contexts, key=lambda item: (item.create_time_since_epoch, item.id)):
+        for context in sorted(contexts, key=lambda item: item.id):
             members = frozenset(item.id for item in store.get_executions_by_context(context.id))
             pipeline = next((pipeline_of[member] for member in sorted(members) if member in pipeline_of), None)
-            run = PastRun(context.name, pipeline, context.create_time_since_epoch / 1000, members)
+            run = PastRun(context.name, pipeline, members)
             if self._is_ours(run):
                 self.runs.append(run)
 

@@ -141,6 +141,15 @@ def test_after_the_cool_down_one_try_is_allowed_and_its_failure_opens_it_again(t
     assert read_circuit(history.since_reset(), 2, 20, failed + timedelta(hours=39.9)).open
 
 
+def test_a_reset_closes_it_though_the_clock_was_ahead(tmp_path: Path) -> None:
+    """What counts is the place in the file."""
+    history = play(tmp_path, "ff")
+    history.reset(NOW - timedelta(days=3))
+    assert not read_circuit(history.since_reset(), 2, None, NOW).open
+    history.end("again", NOW - timedelta(days=2), Outcome.FAILED)
+    assert [item.run_id for item in history.since_reset()] == ["again"]
+
+
 def test_without_a_cool_down_only_a_reset_closes_it(tmp_path: Path) -> None:
     history = play(tmp_path, "ff")
     assert read_circuit(history.since_reset(), 2, None, NOW + timedelta(days=999)).open

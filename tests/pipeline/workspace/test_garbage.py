@@ -343,7 +343,7 @@ def test_what_stays_is_not_written_to(world: World) -> None:
     assert [item.SerializeToString() for item in before] == [item.SerializeToString() for item in after]
 
 
-def test_runs_are_counted_by_time_and_whatever_their_end(world: World) -> None:
+def test_runs_are_counted_by_their_order_and_whatever_their_end(world: World) -> None:
     world.version(1)
     good = world.whole_run("z-first", 1)
     bad = [world.run(f"rejected-{number}") for number in range(2)]
@@ -444,24 +444,30 @@ def test_half_a_lease_goes_once_nobody_can_be_writing_it(world: World) -> None:
     assert (young.exists(), old.exists()) == (True, False)
 
 
+@pytest.mark.parametrize("age", [-9_999, 9_999], ids=["of the future", "old"])
 @pytest.mark.parametrize(
-    ("age", "name", "stays"),
-    [
-        (-60, "a.checkpoint", True),
-        (9_999, "a.checkpoint", False),
-        (-60, "a.checkpoint.part", False),
-        (9_999, "a.notes", True),
-    ],
+    ("name", "stays_behind", "stays_otherwise"),
+    [("a.checkpoint", True, False), ("a.checkpoint.part", False, False), ("a.notes", True, True)],
 )
-def test_checkpoints_of_runs_that_are_gone_go(world: World, age: int, name: str, stays: bool) -> None:
-    world.whole_run("run-1")
+@pytest.mark.parametrize("end", ["killed", "killed of another model", "whole", "killed and repeated"])
+def test_a_checkpoint_stays_as_long_as_a_new_run_has_not_ended_well(
+    world: World, age: int, name: str, stays_behind: bool, stays_otherwise: bool, end: str
+) -> None:
+    """Whatever the clock says: it may have been set while a run was going."""
+    run = world.run("run-1", "another" if "another" in end else NAME)
+    run.node("ExampleGen", "examples")
+    run.node("Trainer", "model", COMPLETE if end == "whole" else RUNNING)
+    if end == "killed and repeated":
+        world.whole_run("run-2")
+    if "another" in end:
+        world.whole_run("run-2")
     path = world.workspace.artifacts / "Trainer" / "checkpoints" / name
     path.parent.mkdir()
     path.touch()
     then = datetime.now(UTC).timestamp() - age
     os.utime(path, (then, then))
     world.collect(keep=1)
-    assert path.exists() == stays
+    assert path.exists() == (stays_behind if end in ("killed", "killed of another model") else stays_otherwise)
 
 
 def test_no_link_is_followed(five: tuple[World, list[Run]], tmp_path: Path) -> None:
