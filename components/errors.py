@@ -8,13 +8,18 @@ from components.addresses import holds_secret
 from components.clean import printable
 
 HOLDS_SECRET = "holds a password"  # noqa: S105
+_MOST_CHARACTERS = 4_000
 
 
 class BadInputError(Exception):
     """Data, configuration or environment cannot be used; the message says what to do about it, as it may be shown."""
 
     def __init__(self, message: str):
-        super().__init__(printable(message))
+        text = printable(message)
+        if len(text) > _MOST_CHARACTERS:
+            # What was found may be a whole file; what to do about it stands at the end.
+            text = f"{text[: _MOST_CHARACTERS // 2]} ... {text[-_MOST_CHARACTERS // 2 :]}"
+        super().__init__(text)
 
 
 class GateRejectedError(Exception):

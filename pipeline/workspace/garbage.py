@@ -5,6 +5,7 @@ is found on disk, by the layout ``artifacts/<node>/<output>/<execution>``: a col
 finished by the next.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -178,7 +179,7 @@ def _plan(workspace: Workspace, base: Path, lineage: Lineage, name: str, keep: i
     items += [_leftover(workspace, path, "half made or half deleted") for path in _temporaries(workspace, base)]
     if not (base / LEASES).is_symlink():
         gone = [lease for lease in leases if not lease.counts]
-        items += [_leftover(workspace, path, "half written") for path in _half_leases(base)]
+        items += [_leftover(workspace, path, "half written") for path in _old_temporaries(base / LEASES)]
         items += [
             Item(LEASE, _name(workspace, lease.path), f"of {lease.holder}, gone").add(lease.path) for lease in gone
         ]
@@ -241,12 +242,18 @@ def _temporaries(workspace: Workspace, base: Path) -> Iterator[Path]:
         places += _directories(node / ".system")
     for place in places:
         yield from sorted(place.glob(f"{TEMPORARY}*"))
+    for place in (workspace.root, workspace.serving):
+        yield from _old_temporaries(place)
+    for directory in _directories(workspace.root):
+        if directory not in (workspace.artifacts, workspace.serving):
+            for parent, _, _ in os.walk(directory):
+                yield from _old_temporaries(Path(parent))
 
 
-def _half_leases(base: Path) -> list[Path]:
-    # A young one is perhaps being written: a server takes no lock.
+def _old_temporaries(place: Path) -> list[Path]:
+    # A young one is perhaps being written: a server, a page and a log take no lock.
     long_ago = time.time() - _YOUNG_SECONDS
-    return [path for path in sorted((base / LEASES).glob(f"{TEMPORARY}*")) if path.lstat().st_mtime < long_ago]
+    return [path for path in sorted(place.glob(f"{TEMPORARY}*")) if path.lstat().st_mtime < long_ago]
 
 
 def _directories(place: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from components.clean import clean
 from components.errors import BadInputError, check_address
-from components.files import locked, write_whole
+from components.files import TEMPORARY, locked, write_whole
 
 # TensorFlow lists files by patterns, in which these are no letters.
 _PATTERN = re.compile(r"[*?\[\\]")
@@ -81,9 +81,17 @@ def open_workspace(root: Path) -> Workspace:
     """
     try:
         workspace = Workspace(root.resolve())
-        for directory in (workspace.root, workspace.artifacts, workspace.serving, workspace.logs):
-            directory.mkdir(parents=True, exist_ok=True)
-        probe = workspace.root / f".writable-{os.getpid()}"
+        for directory, others in (
+            # Servers run as another user, and must reach what is served, whatever this process's umask.
+            (workspace.root, 0o111),
+            (workspace.serving, 0o555),
+            (workspace.artifacts, 0),
+            (workspace.logs, 0),
+        ):
+            if not directory.is_dir():
+                directory.mkdir(parents=True, exist_ok=True)
+                directory.chmod(directory.stat().st_mode | others)
+        probe = workspace.root / f"{TEMPORARY}writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except (OSError, RuntimeError) as error:  # Python 3.11 calls a loop of links a RuntimeError

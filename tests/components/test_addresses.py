@@ -68,6 +68,13 @@ def test_what_holds_no_secret_is_said_as_it_is(address: str) -> None:
     assert str(BadInputError(f"there is no {address}")) == f"there is no {address}"
 
 
+def test_a_message_does_not_repeat_a_whole_file() -> None:
+    message = str(BadInputError(f"models.config holds {'x' * 100_000}: newsdesk models promote writes it anew"))
+    assert message.startswith("models.config holds xxx")
+    assert message.endswith("xxx: newsdesk models promote writes it anew")
+    assert len(message) < 5_000
+
+
 def test_a_message_is_one_printable_line() -> None:
     assert str(BadInputError("a\nb\x1b[31m\x9b\u202e\udce9 é 通貨")) == "a b [31m  \\udce9 é 通貨"
     assert GateRejectedError("DataGate", ["class 'a\r\nb'"]).reasons == ["class 'a  b'"]

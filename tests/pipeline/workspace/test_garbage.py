@@ -433,6 +433,33 @@ def test_temporaries_go_wherever_pushes_and_collections_leave_them(world: World)
     assert not any(place.exists() for place in places)
 
 
+def test_temporaries_of_killed_runs_go_once_nobody_can_be_writing_them(world: World, tmp_path: Path) -> None:
+    world.whole_run("run-1")
+    places = [
+        world.workspace.root / ".tmp-mlflow-1",
+        world.workspace.root / "reports" / "run-1" / ".tmp-index.html-2",
+        world.workspace.root / "retrain" / ".tmp-notes.json-3",
+        world.workspace.serving / ".tmp-models.config-4",
+    ]
+    young = world.workspace.root / "reports" / ".tmp-young"
+    for place in (*places, young):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    for place in places:
+        os.utime(place, (1, 1))
+    (tmp_path / "elsewhere").mkdir()
+    outside = tmp_path / "elsewhere" / ".tmp-5"
+    outside.touch()
+    os.utime(outside, (1, 1))
+    (world.workspace.root / "reports" / "link").symlink_to(tmp_path / "elsewhere")
+    (world.workspace.root / "link").symlink_to(tmp_path / "elsewhere")
+    found = world.collect(keep=1)
+    assert {path for item in found.items for path in item.paths} == set(places)
+    assert not any(place.exists() for place in places)
+    assert young.exists()
+    assert outside.exists()
+
+
 def test_half_a_lease_goes_once_nobody_can_be_writing_it(world: World) -> None:
     world.whole_run("run-1")
     young, old = (world.base / LEASES / f".tmp-host-7.json-{name}" for name in ("young", "old"))

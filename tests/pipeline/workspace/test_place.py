@@ -57,6 +57,19 @@ def test_a_path_that_would_be_taken_for_another_is_refused_before_anything_is_ma
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_of_another_user_reaches_what_is_served_and_nothing_else(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        made = open_workspace(tmp_path / "workspace")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (made.root, made.serving, made.artifacts, made.logs)}
+    assert modes == {"workspace": 0o711, "serving": 0o755, "artifacts": 0o700, "logs": 0o700}
+    made.serving.chmod(0o700)
+    open_workspace(made.root)
+    assert made.serving.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_workspace_has_the_places_of_the_contract(tmp_path: Path) -> None:
     root = tmp_path / "workspace"
     workspace = Workspace(root)
