@@ -92,7 +92,11 @@ def next_version(base: Path, taken: Iterable[int]) -> int:
 
 def record_versions(base: Path, versions: Iterable[int]) -> None:
     """Adds numbers to the ledger, all of them or none."""
-    write_whole(base / LEDGER, json.dumps({"given": sorted({*given_versions(base), *versions})}))
+    given = given_versions(base)
+    both = sorted({*given, *versions})
+    # A full disk can be freed where nothing is to be written.
+    if both != given:
+        write_whole(base / LEDGER, json.dumps({"given": both}))
 
 
 def settle_models_config(serving: Path) -> bool:

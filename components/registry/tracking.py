@@ -26,6 +26,7 @@ from sqlalchemy import URL, make_url
 
 from components.clean import clean, printable
 from components.errors import BadInputError, check_address
+from components.files import TEMPORARY
 from components.registry import own_store
 from components.registry.spool import AWAY, FINAL, Spool, deliver
 
@@ -121,17 +122,11 @@ class TrackedRun:
 
     def confusion_matrix(self, matrix: np.ndarray, classes: tuple[str, ...]) -> None:
         """Logs the confusion matrix as a picture; rows are true classes."""
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "confusion_matrix.png"
-            _draw_confusion_matrix(matrix, classes).savefig(path)
-            self.file(path)
+        self._written("confusion_matrix.png", _draw_confusion_matrix(matrix, classes).savefig)
 
     def json(self, name: str, value: Any) -> None:
         """Logs a JSON document as an artifact."""
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / name
-            path.write_text(json.dumps(value, indent=1), encoding="utf-8")
-            self.file(path)
+        self._written(name, lambda path: path.write_text(json.dumps(value, indent=1), encoding="utf-8"))
 
     def file(self, path: Path) -> None:
         """Logs a file as an artifact under its own name."""
@@ -147,17 +142,34 @@ class TrackedRun:
 
     def _send(self, kind: str, value: Any) -> None:
         if self._spool.entries(self.id):
-            self._spool.add(self.id, kind, value)
+            self._keep(kind, value)
             return
         try:
             deliver(self._client, self.id, kind, value)
-        except AWAY as error:
-            self._spool.add(self.id, kind, value)
+        except (*AWAY, OSError) as error:
+            self._keep(kind, value)
             _log.warning(
                 "%s; what this run measures is kept in %s and delivered by the next run",
                 _answer(self._client.tracking_uri, error) or f"MLflow does not answer ({_shorten(error)}...)",
                 self._spool.directory,
             )
+
+    def _keep(self, kind: str, value: Any) -> None:
+        try:
+            self._spool.add(self.id, kind, value)
+        except OSError as error:
+            # The disk is full, say. What the nodes made stands, and the report has their numbers.
+            _log.warning("MLflow was not told of the %s of this run, nor can they wait (%s)", kind, error.strerror)
+
+    def _written(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Logs a file that ``write`` writes; on the disk of the workspace, since that of TMPDIR may be small."""
+        try:
+            self._spool.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=self._spool.directory) as directory:
+                write(Path(directory) / name)
+                self.file(Path(directory) / name)
+        except OSError as error:
+            _log.warning("MLflow was not told of %s (%s)", name, error.strerror)
 
 
 @dataclass(frozen=True)

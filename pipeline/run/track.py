@@ -10,6 +10,7 @@ from typing import Any
 from tfx.utils import path_utils
 
 from components.file_names import HISTORY_FILE, QUARANTINE_FILE
+from components.files import write_whole
 from components.outcomes import NodeState, Outcome, Standing
 from components.registry.registry import STATUS
 from components.registry.tracking import TrackedRun
@@ -125,6 +126,8 @@ def _training_cost(history: dict[str, Any]) -> dict[str, float]:
 
 
 def _restore_quarantine(kept: Path, target: Path) -> None:
-    if kept.stat().st_size:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(kept.read_bytes())
+    try:
+        if kept.stat().st_size:
+            write_whole(target, kept.read_bytes())
+    except OSError as error:
+        _log.warning("%s could not be written (%s); its rows are in %s", target, error.strerror, kept)

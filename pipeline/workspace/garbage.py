@@ -272,18 +272,27 @@ def _name(workspace: Workspace, path: Path) -> str:
 
 
 def _apply(base: Path, lineage: Lineage, found: Collection) -> None:
+    # What was never whole goes before anything is written: on a full disk there is no room for a mark.
+    half = [item for item in found.items if all(path.name.startswith(TEMPORARY) for path in item.paths)]
+    for item in half:
+        _remove(base, item)
     lineage.mark_deleted(found.marks)
     if base.is_dir():
         # A number that is gone stays given out, even where the ledger was lost.
         record_versions(base, present_versions(base))
     for item in found.items:
-        if item.kind == VERSION:
-            _refuse_if_loaded(base, int(item.name))
-        for path in item.paths:
-            if item.kind == LEASE or path.name.startswith(TEMPORARY):
-                delete(path)
-            else:
-                discard(path)
+        if item not in half:
+            _remove(base, item)
+
+
+def _remove(base: Path, item: Item) -> None:
+    if item.kind == VERSION:
+        _refuse_if_loaded(base, int(item.name))
+    for path in item.paths:
+        if item.kind == LEASE or path.name.startswith(TEMPORARY):
+            delete(path)
+        else:
+            discard(path)
 
 
 def _refuse_if_loaded(base: Path, version: int) -> None:

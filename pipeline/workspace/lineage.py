@@ -1,6 +1,7 @@
 """What ML Metadata knows of a workspace's runs, and which of it is still of use."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,16 +113,18 @@ class Lineage:
 
         if not artifact_ids:
             return
-        store = self._open()
-        artifacts = store.get_artifacts_by_id(list(artifact_ids))
-        for artifact in artifacts:
-            artifact.state = Artifact.DELETED
-        store.put_artifacts(artifacts)
+        with self._answering():
+            store = self._place.open()
+            artifacts = store.get_artifacts_by_id(list(artifact_ids))
+            for artifact in artifacts:
+                artifact.state = Artifact.DELETED
+            store.put_artifacts(artifacts)
 
     def _read(self) -> None:
         from ml_metadata.proto.metadata_store_pb2 import Execution
 
-        store = self._open()
+        with self._answering():
+            store = self._place.open()
         executions = store.get_executions()
         done = (Execution.COMPLETE, Execution.CACHED)
         self._finished = frozenset(item.id for item in executions if item.last_known_state in done)
@@ -141,16 +144,19 @@ class Lineage:
             if self._is_ours(run):
                 self.runs.append(run)
 
-    def _open(self) -> Any:
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
         from ml_metadata import errors
 
         try:
             self._place.check()
-            return self._place.open()
+            yield
         except (errors.StatusError, RuntimeError) as error:
             why = " ".join(str(error).split())[:_REASON_CHARACTERS]
             uri = self._place.uri.removeprefix(SQLITE)
-            raise BadInputError(f"the metadata store {uri} does not open ({why}): restore it") from error
+            raise BadInputError(
+                f"the metadata store {uri} cannot be read or written ({why}): free space if it is full, or restore it"
+            ) from error
 
     def _is_ours(self, run: PastRun) -> bool:
         """Returns whether a run is of this workspace; the name of a pipeline says nothing on a server."""

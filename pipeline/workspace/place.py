@@ -5,7 +5,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +114,9 @@ def exclusive(workspace: Workspace, run_id: str) -> Iterator[None]:
         return f"workspace {workspace.root} is in use by {who}: wait for it, or name another with --workspace"
 
     with locked(workspace.root / ".run.lock", refusal):
-        holder.write_text(json.dumps({"pid": os.getpid(), "run_id": run_id}), encoding="utf-8")
+        # For the sentence alone, which a full disk spares: gc frees it.
+        with suppress(OSError):
+            holder.write_text(json.dumps({"pid": os.getpid(), "run_id": run_id}), encoding="utf-8")
         yield
         holder.unlink(missing_ok=True)
 
@@ -122,6 +124,6 @@ def exclusive(workspace: Workspace, run_id: str) -> Iterator[None]:
 def _describe(holder: Path) -> str:
     try:
         found = json.loads(holder.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return f"run {found['run_id']} (process {found['pid']})"
+    except (OSError, ValueError, KeyError, TypeError):
         return "another process"
-    return f"run {found['run_id']} (process {found['pid']})"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from components.gates.verdict import Check, write_verdict
 from components.outcomes import NodeState, Standing
 from components.push.aliases import ALIASES_FILE
 from components.records import RegistrationRecord
+from components.registry import tracking
 from components.registry.registry import CHAMPION, STATUS
 from components.registry.spool import Spool
 from components.registry.tracking import Store, TrackedRun, start_run
@@ -160,6 +162,36 @@ def test_the_next_run_closes_what_a_killed_one_left_open(world: World) -> None:
     assert world.client.get_run(left[0]).info.status == "RUNNING"
     world.run(lambda _: None, "run-2")
     assert world.client.get_run(left[0]).info.status == "KILLED"
+
+
+@pytest.mark.parametrize("full", ["the directory of temporary files", "the disk"])
+def test_a_full_disk_fails_no_run_whose_nodes_succeeded(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, full: str
+) -> None:
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def script(runner: Runner) -> None:
+        runner.nodes = [world.gate("DataGate"), world.gate("ModelGate")]
+        # From here on: the nodes have done their work.
+        if full == "the disk":
+            monkeypatch.setattr(tracking, "deliver", no_space)
+            monkeypatch.setattr(Spool, "add", no_space)
+        monkeypatch.setattr(tempfile, "tempdir", "/dev/full")
+
+    result = world.run(script)
+    assert (result.outcome, result.reasons) == ("pushed", [])
+    if full == "the disk":
+        assert (
+            "MLflow was not told of the metrics of this run, nor can they wait (No space left on device)" in caplog.text
+        )
+    else:
+        run = world.run_of(result)
+        assert run.info.status == "FINISHED"
+        assert {item.path for item in world.client.list_artifacts(run.info.run_id)} == {
+            "DataGate.json",
+            "ModelGate.json",
+        }
 
 
 def test_a_model_of_another_workspace_is_not_touched(world: World, tmp_path: Path) -> None:

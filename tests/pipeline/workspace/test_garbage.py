@@ -20,6 +20,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from components.errors import BadInputError
 from components.file_names import LEASES, VERDICT_FILE
 from components.files import size_of
+from components.push import model_base
 from components.push.aliases import ALIASES_FILE
 from components.push.model_base import given_versions, present_versions
 from pipeline.cli.commands.models import gc_ as gc
@@ -576,7 +577,10 @@ def test_runs_without_a_model_base_are_collected(world: World) -> None:
 def test_a_damaged_metadata_store_is_one_sentence(world: World) -> None:
     world.version(1)
     world.workspace.metadata.write_text("not a database")
-    with pytest.raises(BadInputError, match=r"the metadata store .+ does not open .+: restore it"):
+    with pytest.raises(
+        BadInputError,
+        match=r"the metadata store .+ cannot be read or written .+: free space if it is full, or restore it",
+    ):
         world.collect(keep=1)
     assert present_versions(world.base) == [1]
 
@@ -683,6 +687,34 @@ def test_marks_come_before_files_go(five: tuple[World, list[Run]], monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         world.collect(keep=1)
     assert tree(world.workspace.root) == before
+
+
+def test_a_full_disk_is_freed_of_what_was_never_whole(
+    five: tuple[World, list[Run]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no room for the lock's holder, the ledger and a mark."""
+    world, _ = five
+    world.collect(keep=5)
+    half = world.base / ".tmp-6-0123"
+    half.mkdir()
+    (half / "saved_model.pb").write_bytes(b"x" * 1000)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def full_store(self: Lineage, _: Any) -> None:
+        assert not half.exists()
+        raise BadInputError("the metadata store cannot be written: free space")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(model_base, "write_whole", full)
+    monkeypatch.setattr(Lineage, "mark_deleted", full_store)
+    with pytest.raises(BadInputError, match="free space"):
+        world.collect(keep=1)
+    assert not half.exists()
+    monkeypatch.setattr(Lineage, "mark_deleted", lambda *_: None)
+    world.collect(keep=1)
+    assert present_versions(world.base) == [5]
 
 
 def test_the_push_of_a_version_that_goes_is_called_deleted_though_its_run_stays(world: World) -> None:
