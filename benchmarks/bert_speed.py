@@ -114,7 +114,7 @@ def make_passes(name: str, encoder: str) -> tuple[Callable[[], float], Callable[
     variables = trained_variables(own, model)
     optimizer = make_optimizer(own, 1_000_000, TABLES)
     optimizer.build(variables)
-    step: Any = make_train_step(model, optimizer, variables, Rows.spec, own.label_smoothing)
+    step: Any = make_train_step(model, optimizer, variables, Rows.spec, own)
     infer = tf.function(lambda ids: model(ids, training=False), autograph=False, input_signature=[Rows.spec])
     if name.endswith("XLA"):
         step = tf.function(step.python_function, autograph=False, jit_compile=True)

@@ -90,7 +90,7 @@ def main() -> None:
     variables = list(model.trainable_variables)
     optimizer = make_optimizer(settings, 1_000_000, TABLES)
     optimizer.build(variables)
-    step = make_train_step(model, optimizer, variables, Rows.spec, settings.label_smoothing)
+    step = make_train_step(model, optimizer, variables, Rows.spec, settings)
     batches = make_batches(settings.batch_size, vocab_size)
     operations = count_operations(step, batches)
     rates, peaks = [], []

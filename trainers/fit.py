@@ -15,6 +15,7 @@ import tf_keras
 from trainers.checkpoints import Checkpoints
 from trainers.config import FitConfig
 from trainers.input import Spec, Split, to_dataset
+from trainers.layers import drawing
 from trainers.optimizer import LazyAdamW, WarmupLinearDecay
 from trainers.progress import Meter
 
@@ -101,11 +102,11 @@ def fit(
     optimizer = make_optimizer(config, len(train), tables)
     optimizer.build(variables)
     epochs, weights = _resume(checkpoints, model, optimizer)
-    step = make_train_step(model, optimizer, variables, train.spec, config.label_smoothing)
-    dataset = to_dataset(train, config.batch_size, config.seed, skip_epochs=len(epochs))
+    step = make_train_step(model, optimizer, variables, train.spec, config)
     for number in range(len(epochs) + 1, config.epochs + 1):
         started = time.perf_counter()
         meter = Meter(f"epoch {number} of {config.epochs}", len(train), (config.epochs - number) * len(train))
+        dataset = to_dataset(train, config.batch_size, [config.seed, number])
         loss, accuracy = _run_epoch(step, dataset, config.learning_rate, meter)
         seconds = time.perf_counter() - started
         eval_loss, eval_accuracy = evaluate(model, held_out)
@@ -169,7 +170,7 @@ def make_train_step(
     optimizer: LazyAdamW,
     variables: list[tf.Variable],
     spec: Spec,
-    smoothing: float,
+    config: FitConfig,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a function that takes one gradient step.
 
@@ -179,16 +180,16 @@ def make_train_step(
         optimizer: Built for ``variables``.
         variables: What to train.
         spec: Of a batch of inputs.
-        smoothing: Share of a label that is spread over all classes.
+        config: Label smoothing, and the seed: what a step draws is a function of seed and step.
 
     Returns:
         Function from inputs and labels, int32 [N], to the sums of losses and of right answers.
     """
-    classes = model.output_shape[-1]
+    classes, smoothing = model.output_shape[-1], config.label_smoothing
 
     def step(inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         target = tf.one_hot(labels, classes) * (1.0 - smoothing) + smoothing / classes
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, drawing(tf.stack([tf.constant(config.seed, tf.int64), optimizer.iterations])):
             logits = model(inputs, training=True)
             if logits.shape.rank == 2:
                 logits = logits[:, tf.newaxis]

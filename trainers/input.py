@@ -155,19 +155,15 @@ def pad(rows: Rows, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return padded, rows.labels[batch]
 
 
-def to_dataset(split: Split, batch_size: int, seed: int | None = None, skip_epochs: int = 0) -> tf.data.Dataset:
+def to_dataset(split: Split, batch_size: int, seed: int | list[int] | None = None) -> tf.data.Dataset:
     """Returns a dataset of a split's batches, reshuffled every epoch if there is a seed.
 
     Args:
         split: Rows.
         batch_size: Rows per batch.
         seed: Of the order.
-        skip_epochs: Epochs whose order is drawn and thrown away: a fit that is resumed sees what it would have seen.
     """
     rng = np.random.default_rng(seed) if seed is not None else None
-    for _ in range(skip_epochs):
-        for _ in split.batches(batch_size, rng):
-            break
     signature = (split.spec, tf.TensorSpec([None], tf.int32))
     batches = -(-len(split) // batch_size)
     dataset = tf.data.Dataset.from_generator(lambda: split.batches(batch_size, rng), output_signature=signature)

@@ -1,7 +1,9 @@
 """Layers that every model family uses."""
 
 import inspect
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ import tf_keras
 from components import features
 
 _LARGE = 1e9
+seeds = [(tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64) for _ in itertools.count())]
+"""The last yields one for each stateless operation that draws in training."""
 
 
 class Layer(tf_keras.layers.Layer):
@@ -19,6 +23,25 @@ class Layer(tf_keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
         return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+@contextmanager
+def drawing(seed: tf.Tensor) -> Iterator[None]:
+    """Lets layers draw what follows from ``seed``, int64 [2], alone: no state that a checkpoint would have to hold."""
+    fold_in = tf.random.experimental.stateless_fold_in
+    seeds.append(fold_in(seed, tf.constant(number, tf.int64)) for number in itertools.count())
+    try:
+        yield
+    finally:
+        seeds.pop()
+
+
+@tf_keras.utils.register_keras_serializable("newsdesk")
+class Dropout(tf_keras.layers.Dropout):
+    """Keras's, but for its draws: their counter is in the process, where no checkpoint can hold it."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, next(seeds[-1])) if training else inputs
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
@@ -127,7 +150,7 @@ def real_tokens(ids: tf.Tensor, hidden: float) -> tf.Tensor:
     mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.float32)
     if not hidden:
         return mask
-    return mask * tf.cast(tf.random.uniform(tf.shape(mask)) >= hidden, tf.float32)
+    return mask * tf.cast(tf.random.stateless_uniform(tf.shape(mask), next(seeds[-1])) >= hidden, tf.float32)
 
 
 def hash_bigrams(ids: tf.Tensor, buckets: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -15,7 +15,7 @@ from trainers import progress
 from trainers.config import FitConfig
 from trainers.fit import History, TrainingDivergedError, evaluate, fit
 from trainers.input import Encoded, Rows
-from trainers.layers import Experts
+from trainers.layers import Dropout, Experts
 from trainers.optimizer import LazyAdamW
 from trainers.progress import Meter
 from trainers.transformer.config import TransformerConfig
@@ -104,6 +104,25 @@ def test_same_seed_same_losses() -> None:
         return losses(fit(make_model(dropout=0.3), make_config(seed=5), make_rows(40, seed=1), make_rows(16, seed=2)))
 
     assert run() == run()
+
+
+def test_seed_and_step_decide_what_is_dropped() -> None:
+    model, rows = make_model(), make_rows(16, seed=1)
+    ids, labels = next(rows.batches(16))
+    dropped = tf_keras.Model(model.inputs, Dropout(0.5)(model.outputs[0]))
+
+    def first_losses(seed: int) -> list[float]:
+        config = make_config(seed=seed, learning_rate=1e-9)
+        variables = model.trainable_variables
+        optimizer = fitting.make_optimizer(config, len(rows), ())
+        optimizer.build(variables)
+        step = fitting.make_train_step(dropped, optimizer, variables, Rows.spec, config)
+        return [float(step(ids, labels)[0]) for _ in range(3)]
+
+    found = first_losses(1)
+    assert len(set(found)) == 3
+    np.testing.assert_allclose(first_losses(1), found, rtol=1e-5)
+    assert not set(first_losses(2)) & set(found)
 
 
 def test_config_seed_sets_the_order_of_batches() -> None:

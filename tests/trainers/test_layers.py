@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from trainers.layers import Experts, MaskedPooling, WideNgrams, hash_bigrams
+from trainers.layers import Dropout, Experts, MaskedPooling, WideNgrams, hash_bigrams
 from trainers.optimizer import LazyAdamW
 from trainers.transformer.layers import EncoderBlock, TokenAndPositionEmbedding
 
@@ -147,6 +147,14 @@ def test_embedding_is_the_sum_of_word_and_position() -> None:
     embedded, mask = layer(np.array([[3, 1, 0]], np.int32))
     np.testing.assert_allclose(embedded[0, :2], 3.0 * words[[3, 1]] + positions[:2])
     assert mask.numpy().tolist() == [[1.0, 1.0, 0.0]]
+
+
+def test_dropout_scales_what_is_kept_in_training_only() -> None:
+    layer, ones = Dropout(0.25), np.ones((100, 100), np.float32)
+    np.testing.assert_array_equal(layer(ones, training=False), ones)
+    kept = layer(ones, training=True).numpy()
+    np.testing.assert_allclose(np.unique(kept), [0.0, 1 / 0.75])
+    assert np.count_nonzero(kept) == pytest.approx(7500, abs=200)
 
 
 def test_hidden_words_leave_embedding_and_mask_in_training_only() -> None:

@@ -13,6 +13,7 @@ import tf_keras
 
 from trainers.bert.checkpoint import Architecture, read_architecture, read_tensors
 from trainers.bert.layers import BertBlock, BertEmbedding
+from trainers.layers import drawing
 
 INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -116,9 +117,11 @@ def save_encoder(model: tf_keras.Model, vocabulary: Path, lower_case: bool, targ
 
     @tf.function(autograph=False)
     def call(inputs: dict[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
-        return model(inputs, training=training)
+        with drawing(saved.dropout_seed):
+            return model(inputs, training=training)
 
     saved = tf.train.Checkpoint()
+    saved.dropout_seed = tf.Variable([0, 0], trainable=False, dtype=tf.int64)  # not among ``variables``, the weights
     saved.__call__ = call
     for training in (True, False):
         call.get_concrete_function(spec, training=training)

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from trainers.layers import Layer
+from trainers.layers import Dropout, Layer
 
 _MASKED = -10_000.0
 
@@ -32,7 +32,7 @@ class BertEmbedding(Layer):
         self.dropout = dropout
         policy = self.dtype_policy
         self.layer_norm = tf_keras.layers.LayerNormalization(epsilon=epsilon, dtype=policy, name="layer_norm")
-        self.drop = tf_keras.layers.Dropout(dropout, dtype=policy)
+        self.drop = Dropout(dropout, dtype=policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.word_table = self.add_weight("word_embeddings", (self.vocab_size, self.width))
@@ -85,8 +85,8 @@ class BertBlock(Layer):
         self.intermediate = tf_keras.layers.Dense(feed_forward, dtype=policy, name="intermediate")
         self.output_dense = tf_keras.layers.Dense(width, dtype=policy, name="output")
         self.output_norm = tf_keras.layers.LayerNormalization(epsilon=epsilon, dtype=policy, name="output_layer_norm")
-        self.drop = tf_keras.layers.Dropout(dropout, dtype=policy)
-        self.drop_attention = tf_keras.layers.Dropout(attention_dropout, dtype=policy)
+        self.drop = Dropout(dropout, dtype=policy)
+        self.drop_attention = Dropout(attention_dropout, dtype=policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         for layer in (

@@ -13,7 +13,7 @@ from components import features
 from trainers.bert.config import BertConfig
 from trainers.fit import predict
 from trainers.input import Encoded, Rows, length_batches, pad
-from trainers.layers import Experts, MaskedPooling, WideNgrams
+from trainers.layers import Dropout, Experts, MaskedPooling, WideNgrams, seeds
 from trainers.progress import Meter
 
 TABLES = ("embeddings", "ngrams")
@@ -39,6 +39,15 @@ class Bert:
     head: tf_keras.Model
 
 
+class Encoder(hub.KerasLayer):
+    """An encoder; its own dropout follows from the step if ``convert`` made it, else from a state of its own."""
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
+        if training and hasattr(self.resolved_object, "dropout_seed"):
+            self.resolved_object.dropout_seed.assign(next(seeds[-1]))
+        return super().call(inputs, training)
+
+
 @tf.autograph.experimental.do_not_convert  # converting the source of Keras takes seconds and changes nothing
 def build(config: BertConfig, encoder: str, vocab_size: int, classes: int) -> Bert:
     """Builds the model.
@@ -52,7 +61,7 @@ def build(config: BertConfig, encoder: str, vocab_size: int, classes: int) -> Be
     ids = tf_keras.Input((None,), dtype=tf.int32, name="token_ids")
     mask = tf.cast(tf.not_equal(ids, features.PADDING_ID), tf.int32)
     inputs = {"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)}
-    layer = hub.KerasLayer(encoder, trainable=config.train != "frozen", name="encoder")
+    layer = Encoder(encoder, trainable=config.train != "frozen", name="encoder")
     # The layer would overrule a ``training`` among its own ``arguments``.
     outputs = layer(inputs) if config.encoder_dropout else layer(inputs, training=False)
     if config.pooling == "pooled":
@@ -71,10 +80,10 @@ def _build_head(config: BertConfig, width: int, vocab_size: int, classes: int) -
     """Returns the part behind the encoder; a second expert, linear in word pieces and pairs of them, reads the ids."""
     pooled = tf_keras.Input((width,), name="pooled")
     ids = tf_keras.Input((None,), dtype=tf.int32, name="token_ids")
-    states = tf_keras.layers.Dropout(config.dropout)(pooled)
+    states = Dropout(config.dropout)(pooled)
     if config.hidden:
         states = tf_keras.layers.Dense(config.hidden, activation="relu", name="hidden")(states)
-        states = tf_keras.layers.Dropout(config.dropout)(states)
+        states = Dropout(config.dropout)(states)
     logits = tf_keras.layers.Dense(classes, name="logits")(states)
     if config.wide_buckets:
         rate = config.head_learning_rate if config.train == "frozen" else config.learning_rate

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.initializers import RandomNormal
 
-from trainers.layers import Layer, real_tokens
+from trainers.layers import Dropout, Layer, real_tokens
 
 # Adam moves every weight by about the learning rate, however large it is. A factor behind a table is its own
 # learning rate: rare rows are seen a few times only and must go further each time.
@@ -67,7 +67,7 @@ class EncoderBlock(Layer):
         self.contract = tf_keras.layers.Dense(width, name="contract")
         self.attention_norm = tf_keras.layers.LayerNormalization(epsilon=1e-6, name="attention_norm")
         self.feed_forward_norm = tf_keras.layers.LayerNormalization(epsilon=1e-6, name="feed_forward_norm")
-        self.drop = tf_keras.layers.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def call(self, states: tf.Tensor, mask: tf.Tensor, training: bool = False) -> tf.Tensor:
         def attend(x: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 from trainers.input import Split
-from trainers.layers import Experts, MaskedPooling, WideNgrams
+from trainers.layers import Dropout, Experts, MaskedPooling, WideNgrams
 from trainers.transformer.config import TransformerConfig
 from trainers.transformer.layers import EncoderBlock, TokenAndPositionEmbedding
 
@@ -59,7 +59,7 @@ def _transformer(
         vocab_size, config.width, max_tokens, config.word_dropout, name=named("embedding")
     )
     states, mask = embedding(ids)
-    states = tf_keras.layers.Dropout(config.dropout)(states)
+    states = Dropout(config.dropout)(states)
     for block in range(config.blocks):
         states = EncoderBlock(
             config.width,
@@ -73,8 +73,8 @@ def _transformer(
     if config.norm == "pre":
         states = tf_keras.layers.LayerNormalization(epsilon=1e-6, name=named("final_norm"))(states)
     pooled = MaskedPooling(config.pooling, name=named("pooling"))(states, mask)
-    pooled = tf_keras.layers.Dropout(config.dropout)(pooled)
+    pooled = Dropout(config.dropout)(pooled)
     if config.hidden:
         pooled = tf_keras.layers.Dense(config.hidden, activation="relu", name=named("hidden"))(pooled)
-        pooled = tf_keras.layers.Dropout(config.dropout)(pooled)
+        pooled = Dropout(config.dropout)(pooled)
     return tf_keras.layers.Dense(classes, name=named("logits"))(pooled)
