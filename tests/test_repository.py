@@ -29,6 +29,7 @@ PACKAGES = ("pipeline", "components", "trainers", "serving")
 MOST_LINES = 28_000
 LOCK, RUN_LOCK = "requirements.lock", "requirements-run.lock"
 WORKFLOW = ".github/workflows/check.yml"
+FAULTS = "docs/faults.md"
 
 INVENTED = "someone|newsdesk"
 """Users whose homes may be named: the one that tests make up, and the one that the Dockerfile makes."""
@@ -184,7 +185,22 @@ def workflow_runs_the_checks(root: Path) -> Iterator[str]:
     yield from (f"{WORKFLOW} {fault}" for fault, well in checks.items() if not well)
 
 
+def planned_faults_have_tests(root: Path) -> Iterator[str]:
+    rows = re.findall(
+        r"^\| (\d+) \|.*`([\w/]+\.py)::(\w+)` \|$", (root / FAULTS).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for line, (number, file, test) in enumerate(rows, 1):
+        path = root / "tests" / file
+        if int(number) != line:
+            yield f"{FAULTS}: number {number} stands in place {line}"
+        if not path.is_file() or f"def {test}(" not in path.read_text(encoding="utf-8"):
+            yield f"{FAULTS}: fault {number} has no test {file}::{test}"
+    if not rows:
+        yield f"{FAULTS} has no table"
+
+
 RULES: tuple[Rule, ...] = (
+    planned_faults_have_tests,
     texts_name_no_machine,
     source_is_small,
     locks_are_in_step,
@@ -202,6 +218,23 @@ def test_the_list_of_files_sees_the_repository() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_repository_keeps_the_rule(rule: Rule) -> None:
     assert list(rule(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ("| 1 | a | b | `test_a.py::test_a` |", []),
+        ("| 1 | a | b | `test_a.py::test_b` |", ["docs/faults.md: fault 1 has no test test_a.py::test_b"]),
+        ("| 1 | a | b | `test_b.py::test_a` |", ["docs/faults.md: fault 1 has no test test_b.py::test_a"]),
+        ("| 2 | a | b | `test_a.py::test_a` |", ["docs/faults.md: number 2 stands in place 1"]),
+        ("", ["docs/faults.md has no table"]),
+    ],
+)
+def test_a_planned_fault_without_a_test_is_found(tmp_path: Path, row: str, found: list[str]) -> None:
+    for name, text in ((FAULTS, f"| | |\n{row}\n"), ("tests/test_a.py", "def test_a(): ...\n")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    assert list(planned_faults_have_tests(tmp_path)) == found
 
 
 @pytest.fixture
