@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, Literal, TypeVar
 
+from pydantic import Field
+
 from components.settings import Settings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+Severity = Literal["fail", "warn", "off"]
+
+
+class Limit(Settings):
+    """One check: ``fail`` stops the run where ``threshold`` is passed, ``warn`` only says so, ``off`` does not look."""
+
+    severity: Severity = "fail"
+    threshold: float = Field(ge=0)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from components.errors import BadInputError
-from components.gates.model.config import ModelGateConfig
 from components.gates.model.gate import GATE as MODEL_GATE
+from components.gates.model.gate import ModelGateConfig
 from pipeline.config.config import Config, Floors
 from trainers.bert.config import BertConfig
 from trainers.bert.family import BertSections

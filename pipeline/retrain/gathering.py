@@ -14,7 +14,7 @@ from components.example_gen.source import Source, read_classes
 from components.example_gen.spans import REFUSED, Known, LeftOut, Span, Spans, choose, find_spans, make_source
 from components.example_gen.window import Window
 from components.file_names import CLASSES_FILE, PROFILE_FILE
-from components.gates.data.config import DataGateConfig
+from components.gates.data.gate import DataGateConfig
 from components.gates.data.profile import Profile, from_json
 from components.outcomes import Outcome
 from components.registry.registry import CHAMPION, RegisteredVersion, Registry

@@ -10,12 +10,12 @@ from components.evaluation.paired import wilson_interval
 from components.example_gen.reader import Malformed, read_records
 from components.example_gen.source import open_lines
 from components.example_gen.spans import Span
-from components.gates.config import Limit
 from components.gates.data import drift_checks
 from components.gates.data.checks import check_data
-from components.gates.data.config import DataGateConfig
 from components.gates.data.facts import Data, gather
+from components.gates.data.gate import DataGateConfig
 from components.gates.data.profile import Profile
+from components.gates.gate import Limit
 from pipeline.config.retrain import DriftConfig
 from pipeline.retrain.evidence import Accuracy, Measured
 

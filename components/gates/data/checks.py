@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from components import features
-from components.gates.config import Limit
 from components.gates.data import drift_checks
-from components.gates.data.config import DataGateConfig
 from components.gates.data.facts import Data, Finding, leaked_rows, show_row
+from components.gates.data.gate import DataGateConfig
 from components.gates.data.profile import Profile
+from components.gates.gate import Limit
 from components.gates.verdict import MOST_ROWS, Check
 
 _FEWEST_WORDS = 3

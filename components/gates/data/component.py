@@ -19,9 +19,8 @@ from components.example_gen.examples import read_texts
 from components.file_names import PROFILE_FILE
 from components.files import write_whole
 from components.gates.data.checks import check_data
-from components.gates.data.config import DataGateConfig
 from components.gates.data.facts import Data, gather, leaked_rows
-from components.gates.data.gate import GATE
+from components.gates.data.gate import GATE, DataGateConfig
 from components.gates.data.profile import LENGTH_EDGES, Profile, from_json, to_json
 from components.gates.data.schema_checks import Anomaly, check_schema, find_anomalies, find_unreadable
 from components.gates.verdict import write_verdict

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from components import features
-from components.gates.data.config import DataGateConfig
 from components.gates.data.facts import show_row
+from components.gates.data.gate import DataGateConfig
 from components.gates.verdict import MOST_ROWS, Check
 
 _NAME = "schema_anomalies"

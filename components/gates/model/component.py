@@ -15,8 +15,7 @@ from components.evaluation.comparison import Comparison, Estimate, accuracy_gain
 from components.evaluation.predictions import Predictions, load, read_classes, save, score
 from components.evaluation.result import SliceMetrics, read_failures, read_slices
 from components.file_names import PREDICTIONS_FILE
-from components.gates.model.config import ModelGateConfig
-from components.gates.model.gate import GATE
+from components.gates.model.gate import GATE, ModelGateConfig
 from components.gates.verdict import Check, write_verdict
 from components.records import BaselineRecord, ChampionRecord, read_baseline, read_champion
 from components.registry.champion import MODEL_DIR

@@ -7,7 +7,7 @@ import numpy as np
 
 from components import features
 from components.evaluation.predictions import Predictions
-from components.gates.serving.config import ServingGateConfig
+from components.gates.serving.gate import ServingGateConfig
 from components.gates.serving.process import INPUTS, Answer, Probe, Signature, Spec
 from components.gates.serving.requests import Request, make_requests
 from components.gates.verdict import MOST_ROWS, Check

@@ -14,8 +14,7 @@ from components.evaluation.predictions import Predictions, load, read_classes
 from components.file_names import CLASSES_FILE, PREDICTIONS_FILE
 from components.files import size_of
 from components.gates.serving.checks import ceiling, check_serving
-from components.gates.serving.config import ServingGateConfig
-from components.gates.serving.gate import GATE
+from components.gates.serving.gate import GATE, ServingGateConfig
 from components.gates.serving.process import probe
 from components.gates.serving.requests import make_requests
 from components.gates.verdict import Check, write_verdict

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components import features
 from components.gates.serving import probe as probe_script
-from components.gates.serving.config import ServingGateConfig
+from components.gates.serving.gate import ServingGateConfig
 
 INPUTS = {features.SERVING_SIGNATURE: features.TEXT, features.EXAMPLES_SIGNATURE: features.EXAMPLES_INPUT}
 """Signature to its input, as the contract with clients names them."""

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.errors import GateRejectedError
-from components.gates.config import Limit
 from components.gates.data.checks import check_data
-from components.gates.data.config import DataGateConfig
 from components.gates.data.facts import Data, gather, leaked_rows, show_row
+from components.gates.data.gate import DataGateConfig
 from components.gates.data.profile import Profile
+from components.gates.gate import Limit
 from components.gates.verdict import MOST_ROWS, Check, check_verdict, read_verdict, write_verdict
 
 Rows = list[tuple[bytes, int]]

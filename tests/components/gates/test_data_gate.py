@@ -23,8 +23,8 @@ from components.example_gen.schema import load_schema
 from components.example_gen.source import SAMPLE_DIR, find_source
 from components.file_names import PROFILE_FILE, VERDICT_FILE
 from components.gates.data.component import DataGate
-from components.gates.data.config import DataGateConfig
 from components.gates.data.facts import gather
+from components.gates.data.gate import DataGateConfig
 from components.gates.data.profile import LENGTH_EDGES, from_json, to_json
 from components.gates.data.schema_checks import Anomaly, check_schema, find_anomalies, find_unreadable
 from components.gates.verdict import MOST_ROWS, check_verdict, read_verdict

@@ -19,7 +19,7 @@ from components.evaluation.predictions import Predictions, load, save
 from components.file_names import CHAMPION_FILE, PREDICTIONS_FILE, VERDICT_FILE
 from components.gates.model import component as gate_module
 from components.gates.model.component import BETTER, NOT_WORSE, WORSE
-from components.gates.model.config import ModelGateConfig
+from components.gates.model.gate import ModelGateConfig
 from components.gates.verdict import check_verdict, read_verdict
 from components.records import BaselineRecord, ChampionRecord, write_baseline
 from components.registry.champion import MODEL_DIR

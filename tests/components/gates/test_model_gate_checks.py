@@ -22,7 +22,7 @@ from components.gates.model.component import (
     check_slices,
     judge,
 )
-from components.gates.model.config import ModelGateConfig
+from components.gates.model.gate import ModelGateConfig
 from components.gates.verdict import Check
 from components.records import BaselineRecord, ChampionRecord
 

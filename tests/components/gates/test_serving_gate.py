@@ -28,7 +28,7 @@ from components.gates.serving import probe as serving_probe
 from components.gates.serving import process as serving_process
 from components.gates.serving.checks import check_serving
 from components.gates.serving.component import ServingGate, check_directory, examine_model
-from components.gates.serving.config import ServingGateConfig
+from components.gates.serving.gate import ServingGateConfig
 from components.gates.serving.process import Answer, Probe, clean_environment, make_request, probe
 from components.gates.serving.requests import EVALUATED_ROWS, GOLDEN, ODD, make_requests
 from components.gates.verdict import MOST_ROWS, Check, read_verdict

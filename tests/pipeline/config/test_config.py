@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from components.errors import BadInputError
-from components.gates.data.config import DataGateConfig
+from components.gates.data.gate import DataGateConfig
 from pipeline.config.config import Config, Floors, flatten, override, parse
 from pipeline.config.presets import PRESETS
 from trainers.bert.config import BertConfig

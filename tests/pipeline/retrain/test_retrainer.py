@@ -15,8 +15,8 @@ from components import features
 from components.errors import BadInputError
 from components.example_gen.source import Source
 from components.example_gen.spans import find_spans
-from components.gates.data.config import DataGateConfig
 from components.gates.data.facts import gather
+from components.gates.data.gate import DataGateConfig
 from components.gates.data.profile import to_json
 from components.outcomes import Outcome
 from components.registry.registry import ALIASES, RegisteredVersion, Registry

@@ -8,8 +8,7 @@ from tfx.dsl.component.experimental.decorators import component
 from components.artifacts import Answers, Verdict
 from components.evaluation.predictions import load
 from components.file_names import PREDICTIONS_FILE
-from components.gates.toy.config import ToyGateConfig
-from components.gates.toy.gate import GATE
+from components.gates.toy.gate import GATE, ToyGateConfig
 from components.gates.verdict import Check, write_verdict
 
 

@@ -1,7 +1,16 @@
-"""The ToyGate's line."""
+"""The ToyGate's line in the table, and what it takes to pass."""
+
+from pydantic import Field
 
 from components.gates.gate import Gate
-from components.gates.toy.config import ToyGateConfig
+from components.settings import Settings
+
+
+class ToyGateConfig(Settings):
+    """How sure a candidate must be of its answers."""
+
+    confidence: float = Field(0.0, ge=0, le=1, description="least mean of the largest probability on the test rows")
+
 
 GATE = Gate(
     name="ToyGate",
