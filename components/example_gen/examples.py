@@ -22,10 +22,7 @@ def read_texts(uri: str, split: str) -> Iterator[tuple[bytes, int]]:
         features.LABEL: tf.io.FixedLenFeature([], tf.int64),
     }
     files = split_files(uri, split)
-    for batch in tf.data.TFRecordDataset(files, compression_type=_compression(files)).batch(4096):
+    compression = "GZIP" if files and files[0].endswith(".gz") else ""
+    for batch in tf.data.TFRecordDataset(files, compression_type=compression).batch(4096):
         parsed = tf.io.parse_example(batch, spec)
         yield from zip(parsed[features.TEXT].numpy(), parsed[features.LABEL].numpy().tolist(), strict=True)
-
-
-def _compression(files: list[str]) -> str:
-    return "GZIP" if files and files[0].endswith(".gz") else ""

@@ -1,32 +1,22 @@
 """Downloads the public AG News files: resumed where they stopped, kept only if the checksum is right."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from components.download import disk_errors, download, is_whole
 
 BASE_URL = "https://raw.githubusercontent.com/mhjabreel/CharCnn_Keras/master/data/ag_news_csv"
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file and the SHA-256 it must have."""
-
-    name: str
-    sha256: str
-
-
-FILES = (
-    RemoteFile("train.csv", "76a0a2d2f92b286371fe4d4044640910a04a803fdd2538e0f3f29a5c6f6b672e"),
-    RemoteFile("test.csv", "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699"),
-)
+FILES = {
+    "train.csv": "76a0a2d2f92b286371fe4d4044640910a04a803fdd2538e0f3f29a5c6f6b672e",
+    "test.csv": "521465c2428ed7f02f8d6db6ffdd4b5447c1c701962353eb2c40d548c3c85699",
+}
+"""Name to the SHA-256 that the file must have."""
 
 
 def fetch(
     directory: Path,
     base_url: str = BASE_URL,
-    files: tuple[RemoteFile, ...] = FILES,
+    files: Mapping[str, str] = FILES,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Brings files into a directory; those that are there and whole are left alone.
@@ -39,14 +29,14 @@ def fetch(
             checksum is wrong; a wrong file is deleted.
     """
     with disk_errors(directory):
-        for file in files:
-            target = directory / file.name
-            if is_whole(target, file.sha256):
+        for name, sha256 in files.items():
+            target = directory / name
+            if is_whole(target, sha256):
                 say(f"{target} is there already")
                 continue
             advice = (
                 "check the network or the proxy and run the command again, it resumes; "
-                f"or put {file.name} into {directory} by hand"
+                f"or put {name} into {directory} by hand"
             )
-            download(f"{base_url}/{file.name}", target, file.sha256, advice=advice)
-            say(f"{target} fetched, SHA-256 {file.sha256}")
+            download(f"{base_url}/{name}", target, sha256, advice=advice)
+            say(f"{target} fetched, SHA-256 {sha256}")

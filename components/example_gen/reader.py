@@ -74,13 +74,9 @@ def read_records(lines: Iterable[str]) -> Iterator[Row | Malformed]:
         if source.record().count('"') % 2:
             # csv takes a quote inside an unquoted field for text; a sound record has an even number.
             yield Malformed(start, "broken quoting: a quote is missing", _digest(source.recover()))
-            first = False
-            continue
-        if first and _is_header(fields):
-            first = False
-            continue
+        elif not (first and _is_header(fields)):
+            yield _check(fields, start, source)
         first = False
-        yield _check(fields, start, source)
 
 
 class _Lines:

@@ -32,12 +32,8 @@ EMPTY, HALF_WRITTEN, DAMAGED, DUPLICATED, LATE, CHANGED, MISNAMED, REFUSED = (
 )  # fmt: skip
 _SHOWN = 3
 
-
-@dataclass(frozen=True)
-class File:
-    """A file of a span; ``updated`` is in seconds since 1970, None where the file system does not tell."""
-
-    updated: float | None
+Files = dict[str, float | None]
+"""Name of a file to when it was written, in seconds since 1970; None where the file system does not tell."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class Known:
     seen: Mapping[str, str]
 
 
-def list_spans(directory: Path | str) -> dict[str, dict[str, File]]:
+def list_spans(directory: Path | str) -> dict[str, Files]:
     """Returns the files of each directory whose name begins like a span's; ``""`` stands for the directory itself.
 
     Args:
@@ -95,16 +91,16 @@ def list_spans(directory: Path | str) -> dict[str, dict[str, File]]:
     """
     if is_remote(directory):
         return _list_remote(str(directory))
-    found = {}
+    found: dict[str, Files] = {}
     try:
         for entry in os.scandir(directory):
             if entry.name.startswith(PREFIX) and entry.is_dir():
-                found[entry.name] = {"": File(entry.stat().st_mtime)}
+                found[entry.name] = {"": entry.stat().st_mtime}
                 for file in os.scandir(entry.path):
                     # A writer may take its temporary file away meanwhile.
                     with contextlib.suppress(FileNotFoundError):
                         if file.is_file():
-                            found[entry.name][file.name] = File(file.stat().st_mtime)
+                            found[entry.name][file.name] = file.stat().st_mtime
     except OSError as error:
         raise BadInputError(f"{error.filename or directory} cannot be read: {error.strerror}") from error
     return found
@@ -230,7 +226,7 @@ def describe(source: Source) -> list[str]:
     return [f"spans {read}, {len(source.spans)} in all", *source.left_out]
 
 
-def _list_remote(directory: str) -> dict[str, dict[str, File]]:
+def _list_remote(directory: str) -> dict[str, Files]:
     from apache_beam.io.filesystem import BeamIOError
     from apache_beam.io.filesystems import FileSystems
 
@@ -238,14 +234,14 @@ def _list_remote(directory: str) -> dict[str, dict[str, File]]:
         (matched,) = FileSystems.match([f"{directory.rstrip('/')}/{PREFIX}*/*"])
     except (BeamIOError, ValueError) as error:
         raise BadInputError(f"{directory} cannot be listed: {' '.join(str(error).split())[:200]}") from error
-    found: dict[str, dict[str, File]] = {}
+    found: dict[str, Files] = {}
     for item in matched.metadata_list:
         *_, span, name = item.path.split("/")
-        found.setdefault(span, {})[name] = File(item.last_updated_in_seconds or None)
+        found.setdefault(span, {})[name] = item.last_updated_in_seconds or None
     return found
 
 
-def _look(path: str, name: str, files: dict[str, File], settle_minutes: float, now: datetime) -> Span | LeftOut:
+def _look(path: str, name: str, files: Files, settle_minutes: float, now: datetime) -> Span | LeftOut:
     if span_name(name) != name:
         return LeftOut(name, MISNAMED, "a span is called span-YYYYMMDD, after a day that exists")
     if CLASSES_FILE in files:
@@ -271,14 +267,14 @@ def _look(path: str, name: str, files: dict[str, File], settle_minutes: float, n
     return Span(name, train, test, (digests[0], digests[1]))
 
 
-def _unsettled(files: dict[str, File], settle_minutes: float, now: datetime) -> str | None:
+def _unsettled(files: Files, settle_minutes: float, now: datetime) -> str | None:
     """Returns why a span may still be being written, or None."""
-    written = [file.updated for name, file in files.items() if name != MARKER]
+    written = [updated for name, updated in files.items() if name != MARKER]
     if any(updated is None for updated in written):
         return None if MARKER in files else f"no {MARKER}, and its file system does not tell when files were written"
     # A directory changes when its marker is written, so only what stands in it is held against the marker.
-    content = [file.updated or 0 for name, file in files.items() if name not in (MARKER, "")]
-    if MARKER in files and max(content, default=0) <= (files[MARKER].updated or 0):
+    content = [updated or 0 for name, updated in files.items() if name not in (MARKER, "")]
+    if MARKER in files and max(content, default=0) <= (files[MARKER] or 0):
         return None
     minutes = (now.timestamp() - max(content or [updated or 0 for updated in written], default=0)) / 60
     if minutes >= settle_minutes:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +65,9 @@ class Verdict:
         return json.dumps(clean_all(asdict(self)), indent=1, ensure_ascii=False)
 
 
+_ADAPTER = TypeAdapter(Verdict)
+
+
 def write_verdict(uri: str, gate: str, checks: Sequence[Check], numbers: dict[str, Any] | None = None) -> None:
     """Writes a gate's verdict into the artifact at ``uri``. A no raises nothing: whoever launched the gate reads it.
 
@@ -86,7 +88,7 @@ def read_verdict(directory: str | Path) -> Verdict:
     """
     path = Path(directory, VERDICT_FILE)
     try:
-        return _adapter().validate_json(path.read_bytes())
+        return _ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise BadInputError(f"{path} is missing or damaged: run again with --no-cache") from error
 
@@ -99,8 +101,3 @@ def check_verdict(verdict: Verdict) -> None:
     """
     if not verdict.passed:
         raise GateRejectedError(verdict.gate, verdict.reasons)
-
-
-@cache
-def _adapter() -> TypeAdapter[Verdict]:
-    return TypeAdapter(Verdict)

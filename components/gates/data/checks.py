@@ -1,7 +1,7 @@
 """What DataGate looks at in rows that can be read: the checks, and what their settings make of them."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from components import features
 from components.gates.data import drift_checks
@@ -68,8 +68,10 @@ def _class_ratio(data: Data) -> Finding:
 def _duplicates(data: Data) -> Finding:
     found = {}
     for name, split in data.splits.items():
-        repeated = len(split.texts) - len(set(split.texts))
-        found[name] = repeated, _repeats(name, split.texts) if repeated else []
+        counts = Counter(split.texts)
+        commonest = [(text, count) for text, count in counts.most_common(MOST_ROWS) if count > 1]
+        repeats = [show_row(name, text, f", {count} times") for text, count in commonest]
+        found[name] = len(split.texts) - len(counts), repeats
     return _by_split(data, "rows whose text stood there before", found)
 
 
@@ -94,11 +96,6 @@ def _by_split(data: Data, what: str, found: Mapping[str, tuple[int, list[str]]])
     said = [f"{name} {found[name][0]:,} of {len(data.splits[name].texts):,} ({shares[name]:.2%})" for name in found]
     rows = [shown for name in sorted(shares, key=lambda name: -shares[name]) for shown in found[name][1]]
     return Finding(max(shares.values()), f"{what}: {', '.join(said)}", tuple(rows[:MOST_ROWS]))
-
-
-def _repeats(split: str, texts: Sequence[bytes]) -> list[str]:
-    commonest = Counter(texts).most_common(MOST_ROWS)
-    return [show_row(split, text, f", {count} times") for text, count in commonest if count > 1]
 
 
 def _judge(name: str, finding: Finding, limit: Limit) -> Check:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from components.errors import BadInputError
-from components.example_gen.fetch import FILES, RemoteFile, fetch
+from components.example_gen.fetch import FILES, fetch
 
 CONTENT = b"".join(b'"1","Title %d","Text of a row."\n' % number for number in range(30_000))
 HALF = len(CONTENT) // 2
@@ -92,7 +92,7 @@ def get(server: Server, tmp_path: Path) -> Callable[..., list[str]]:
 
     def run(*names: str, url: str | None = None, directory: Path = tmp_path / "cache") -> list[str]:
         said: list[str] = []
-        files = tuple(remote(server, name) for name in names or ("train.csv",))
+        files = remote(server, *names or ("train.csv",))
         fetch(directory, url or server.url, files, said.append)
         return said
 
@@ -106,8 +106,8 @@ def cache(tmp_path: Path) -> Path:
     return directory
 
 
-def remote(server: Server, name: str) -> RemoteFile:
-    return RemoteFile(name, hashlib.sha256(server.offered[name]).hexdigest())
+def remote(server: Server, *names: str) -> dict[str, str]:
+    return {name: hashlib.sha256(server.offered[name]).hexdigest() for name in names}
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -115,8 +115,8 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def test_the_real_files_are_train_and_test_with_a_sha256_each() -> None:
-    assert [file.name for file in FILES] == ["train.csv", "test.csv"]
-    assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in FILES)
+    assert list(FILES) == ["train.csv", "test.csv"]
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in FILES.values())
 
 
 def test_files_with_the_right_checksum_are_kept(server: Server, get: Callable[..., list[str]], tmp_path: Path) -> None:
@@ -130,17 +130,16 @@ def test_files_with_the_right_checksum_are_kept(server: Server, get: Callable[..
 
 
 def test_a_wrong_checksum_keeps_nothing(server: Server, cache: Path) -> None:
-    wanted = RemoteFile("train.csv", "0" * 64)
     with pytest.raises(BadInputError) as error:
-        fetch(cache, server.url, (wanted,))
-    for part in (f"{server.url}/train.csv", wanted.sha256, hashlib.sha256(CONTENT).hexdigest()):
+        fetch(cache, server.url, {"train.csv": "0" * 64})
+    for part in (f"{server.url}/train.csv", "0" * 64, hashlib.sha256(CONTENT).hexdigest()):
         assert part in str(error.value)
     assert contents(cache) == {}
 
 
 def test_a_wrong_second_file_leaves_the_first(server: Server, cache: Path) -> None:
     with pytest.raises(BadInputError):
-        fetch(cache, server.url, (remote(server, "test.csv"), RemoteFile("train.csv", "0" * 64)))
+        fetch(cache, server.url, remote(server, "test.csv") | {"train.csv": "0" * 64})
     assert contents(cache) == {"test.csv": server.offered["test.csv"]}
 
 
@@ -236,7 +235,7 @@ def test_a_server_that_is_down_gets_advice_and_keeps_the_part(get: Callable[...,
 
 def test_a_file_the_server_does_not_have_is_named(server: Server, cache: Path) -> None:
     with pytest.raises(BadInputError) as error:
-        fetch(cache, server.url, (RemoteFile("other.csv", "0" * 64),))
+        fetch(cache, server.url, {"other.csv": "0" * 64})
     assert f"{server.url}/other.csv" in str(error.value)
     assert "\n" not in str(error.value)
     assert contents(cache) == {}
@@ -247,7 +246,7 @@ def test_a_refusal_does_not_spoil_the_part(server: Server, cache: Path) -> None:
     server.offered.clear()
     (cache / "train.csv.part").write_bytes(CONTENT[:HALF])
     with pytest.raises(BadInputError):
-        fetch(cache, server.url, (wanted,))
+        fetch(cache, server.url, wanted)
     assert contents(cache) == {"train.csv.part": CONTENT[:HALF]}
 
 

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.example_gen.fetch import RemoteFile
 from components.example_gen.source import SAMPLE_DIR
 from components.gates.verdict import Verdict
 from components.report import reading
@@ -50,8 +49,7 @@ def test_without_ingest_nothing_is_counted(tmp_path: Path) -> None:
 
 def test_public_data_are_known_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b'"1","a","b"\n'
-    official = RemoteFile("test.csv", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(reading, "FILES", (RemoteFile("train.csv", "0"), official))
+    monkeypatch.setattr(reading, "FILES", {"train.csv": "0", "test.csv": hashlib.sha256(content).hexdigest()})
     (tmp_path / "test.csv").write_bytes(content)
     (tmp_path / "test.csv.gz").write_bytes(gzip.compress(content))
     (tmp_path / "other.csv").write_bytes(content + b"more")
