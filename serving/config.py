@@ -1,13 +1,12 @@
 """What a server is made of: one frozen, strictly parsed configuration. Nothing here imports TensorFlow."""
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from components.errors import BadInputError
+from components.errors import BadInputError, nearest
 from components.settings import Settings, describe
 
 
@@ -85,8 +84,7 @@ def make_config(values: dict[str, Any]) -> ServerConfig:
     fields = ServerConfig.model_fields
     for key in values:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
-            raise BadInputError(f"there is no setting {key!r}: did you mean {near!r}?")
+            raise BadInputError(f"there is no setting {key!r}: did you mean {nearest(key, fields)!r}?")
     given = {key: _plain(key, value) for key, value in values.items()}
     try:
         return ServerConfig.model_validate(given)

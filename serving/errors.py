@@ -31,6 +31,10 @@ class Code(Enum):
         return self.value[1]
 
 
+CODES = {code.value[0]: code for code in Code}
+"""By gRPC's numbers."""
+
+
 class RequestError(Exception):
     """A request that is not answered.
 

@@ -18,7 +18,6 @@ CSV, JSON_LINES, PARQUET = "csv", "jsonl", "parquet"
 FORMATS = (CSV, JSON_LINES, PARQUET)
 SUFFIXES = {".csv": CSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES, ".json": JSON_LINES, ".parquet": PARQUET}
 MOST_LINE_BYTES = 4 << 20
-_COPIED_BYTES = 1 << 20
 
 
 def format_of(name: str) -> str | None:
@@ -93,11 +92,8 @@ def read_line(file: IO[bytes], number: int, path: str) -> bytes:
 
 def digest_file(path: str) -> str:
     """Returns the SHA-256 of a file as it is stored, in hex digits."""
-    digest = hashlib.sha256()
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        while block := file.read(_COPIED_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -154,9 +150,3 @@ def remove(path: str) -> None:
         FileSystems.delete(inside)
     if FileSystems.exists(path):
         FileSystems.delete([path])
-
-
-def copy(source: IO[bytes], target: IO[bytes]) -> None:
-    """Copies what is left of one open file to another."""
-    while block := source.read(_COPIED_BYTES):
-        target.write(block)

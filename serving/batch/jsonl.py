@@ -9,6 +9,7 @@ from serving.batch.files import read_line
 from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 _INT64 = 1 << 63
+_KINDS = {type(None): "null", bool: "bool", float: "double", str: "string"}
 
 
 def inspect_jsonl(file: IO[bytes], path: str, asked: Sequence[str]) -> Layout | None:
@@ -69,15 +70,9 @@ def note_kinds(values: dict[str, Any], kinds: dict[str, str]) -> None:
 
 
 def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "int64" if -_INT64 <= value < _INT64 else "json"
-    if isinstance(value, float):
-        return "double"
-    return "string" if isinstance(value, str) else "json"
+    if type(value) is int and -_INT64 <= value < _INT64:
+        return "int64"
+    return _KINDS.get(type(value), "json")
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from tempfile import SpooledTemporaryFile
@@ -13,7 +14,6 @@ from serving.batch.files import (
     CSV,
     JSON_LINES,
     PARQUET,
-    copy,
     digest_file,
     format_of,
     make_directory,
@@ -107,7 +107,7 @@ def make_plan(
             make_directory(directory)
             quarantine.seek(0)
             with replaced(output.quarantine, directory) as file:
-                copy(quarantine, file)  # type: ignore[arg-type]
+                shutil.copyfileobj(quarantine, file)
         else:
             remove(output.quarantine)
     records = plan.rows + plan.malformed

@@ -8,6 +8,7 @@ NaN null; into Parquet, a JSON column of mixed or nested values is a string of J
 import csv
 import io
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import date, time
@@ -18,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from components.errors import BadInputError
-from serving.batch.files import CSV, JSON_LINES, PARQUET, copy, open_input
+from serving.batch.files import CSV, JSON_LINES, PARQUET, open_input
 from serving.batch.rows import Layout, Row
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ _VERSION = "2.6"
 
 class Writer(ABC):
     """Writes rows to one open file, which it leaves open."""
+
+    def __init__(self, source: str, layout: Layout, names: tuple[str, str], file: IO[bytes]):
+        self._source, self._layout, self._names, self._file = source, layout, names, file
 
     @abstractmethod
     def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
@@ -53,11 +57,10 @@ def make_writer(
         file: Open for writing.
         header: Whether CSV begins with the names of its columns.
     """
-    if target == CSV:
-        return _CsvWriter(source, layout, names, file, header)
-    if target == JSON_LINES:
-        return _JsonLinesWriter(source, layout, names, file)
-    return _ParquetWriter(source, layout, names, file)
+    if target == CSV and header:
+        file.write(header_of(layout, names))
+    kinds: dict[str, type[Writer]] = {CSV: _CsvWriter, JSON_LINES: _JsonLinesWriter, PARQUET: _ParquetWriter}
+    return kinds[target](source, layout, names, file)
 
 
 def check_conversion(source: str, target: str, layout: Layout, name: str) -> None:
@@ -93,7 +96,7 @@ def join_parts(target: str, parts: Iterable[str], head: bytes, file: IO[bytes]) 
         file.write(head)
         for part in parts:
             with open_input(part) as source:
-                copy(source, file)
+                shutil.copyfileobj(source, file)
         return
     from pyarrow import parquet
 
@@ -109,24 +112,17 @@ def join_parts(target: str, parts: Iterable[str], head: bytes, file: IO[bytes]) 
 
 
 class _CsvWriter(Writer):
-    def __init__(self, source: str, layout: Layout, names: tuple[str, str], file: IO[bytes], header: bool):
-        self._source, self._columns, self._file = source, layout.columns, file
-        if header:
-            file.write(header_of(layout, names))
-
     def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
         if self._source == CSV:
             cells = [row.values for row in rows]
         else:
-            cells = [[_cell(item.get(column)) for column in self._columns] for item in _objects(self._source, rows, ())]
+            columns, objects = self._layout.columns, _objects(self._source, rows, ())
+            cells = [[_cell(item.get(column)) for column in columns] for item in objects]
         added = zip(cells, answers.labels, map(str, probabilities), strict=True)
         self._file.write(_csv_lines([[*fields, label, share] for fields, label, share in added]))
 
 
 class _JsonLinesWriter(Writer):
-    def __init__(self, source: str, layout: Layout, names: tuple[str, str], file: IO[bytes]):
-        self._source, self._columns, self._names, self._file = source, layout.columns, names, file
-
     def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
         label_name, share_name = self._names
         added = [
@@ -137,7 +133,8 @@ class _JsonLinesWriter(Writer):
             # The line is kept to the letter: a number of 30 digits is not rounded on its way.
             objects = [line.strip().removeprefix(b"\xef\xbb\xbf").strip() for line, _ in (row.values for row in rows)]
         else:
-            objects = [orjson.dumps(item, _plain, _JSON) for item in _objects(self._source, rows, self._columns)]
+            found = _objects(self._source, rows, self._layout.columns)
+            objects = [orjson.dumps(item, _plain, _JSON) for item in found]
         for item, more in zip(objects, added, strict=True):
             # None is empty: there is at least the text.
             self._file.write(item[:-1].rstrip() + b"," + more[1:] + b"\n")
@@ -145,7 +142,7 @@ class _JsonLinesWriter(Writer):
 
 class _ParquetWriter(Writer):
     def __init__(self, source: str, layout: Layout, names: tuple[str, str], file: IO[bytes]):
-        self._source, self._layout, self._names, self._file = source, layout, names, file
+        super().__init__(source, layout, names, file)
         self._writer: Any = None
         self._held: list[Any] = []
 

@@ -117,7 +117,8 @@ class Batcher:
         if self.queue_rows + rows > self._max_queue_rows:
             raise self._full()
         answers: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
-        job = Job(version, signature, inputs, answers, time.monotonic(), self._timeout)
+        now = time.monotonic()
+        job = Job(version, signature, inputs, answers, now, now + self._timeout)
         self._unanswered.append(job)
         self._queue.append(job)
         self._added += rows

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from components import features
@@ -15,27 +16,21 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("newsdesk")
 
 
+@dataclass(slots=True, eq=False)
 class Job:
     """One request's texts. ``answers`` is done when they are answered, or when nobody waits for that any more."""
 
-    __slots__ = ("answers", "deadline", "inputs", "length", "signature", "since", "version")
+    version: "Version"
+    signature: str
+    inputs: list[bytes]
+    answers: "asyncio.Future[Answers]"
+    since: float
+    deadline: float
 
-    def __init__(
-        self,
-        version: "Version",
-        signature: str,
-        inputs: list[bytes],
-        answers: "asyncio.Future[Answers]",
-        since: float,
-        most: float,
-    ):
-        self.version = version
-        self.signature = signature
-        self.inputs = inputs
-        self.answers = answers
-        self.length = max(map(len, inputs)) if len(inputs) != 1 else len(inputs[0])
-        self.since = since
-        self.deadline = since + most
+    @property
+    def length(self) -> int:
+        """Bytes of the longest text."""
+        return max(map(len, self.inputs))
 
     def finish(self, result: "Answers | RequestError") -> None:
         """Answers, unless nobody waits any more; for the event loop only."""

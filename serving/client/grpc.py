@@ -13,10 +13,10 @@ from components import features
 from components.errors import BadInputError, check_address
 from serving.client.rest import REQUEST_ROWS
 from serving.client.retry import PassingError, Retry
-from serving.errors import Code, RequestError
+from serving.errors import CODES, Code, RequestError
 from serving.model.class_names import make_predictions
 from serving.model.loaded import Prediction
-from serving.model.signatures import Signature, describe_tensors
+from serving.model.signatures import Signature, describe_signatures
 from serving.repository.states import State, VersionStatus
 
 _APIS = (
@@ -118,7 +118,7 @@ class GrpcClient:
             VersionStatus(
                 item.version,
                 State[pb2.ModelVersionStatus.State.Name(item.state)],
-                _code(item.status.error_code),
+                CODES.get(item.status.error_code, Code.UNKNOWN),
                 item.status.error_message,
             )
             for item in reply.model_version_status
@@ -135,10 +135,7 @@ class GrpcClient:
         reply = self._ask(self._prediction_service.GetModelMetadata, request)
         signatures = pb2.SignatureDefMap()
         reply.metadata["signature_def"].Unpack(signatures)
-        return {
-            name: Signature(describe_tensors(item.inputs), describe_tensors(item.outputs), item.method_name)
-            for name, item in sorted(signatures.signature_def.items())
-        }
+        return describe_signatures(signatures.signature_def)
 
     def _spec(self, model: str, version: int | None, label: str | None) -> Any:
         if version is not None and label is not None:
@@ -194,7 +191,3 @@ def _columns(reply: Any) -> tuple[list[str], list[int], list[list[float]]]:
         )
     labels, label_ids, shares = (tf.make_ndarray(reply.outputs[name]).tolist() for name in names)
     return [label.decode() for label in labels], label_ids, shares
-
-
-def _code(number: int) -> Code:
-    return next((code for code in Code if code.value[0] == number), Code.UNKNOWN)

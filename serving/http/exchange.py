@@ -63,15 +63,9 @@ class Exchange:
                 given = value
             elif name == b"authorization":
                 self.authorization = value
-        self.request_id = _read_request_id(given)
+        plain = given is not None and _REQUEST_ID.fullmatch(given)
+        self.request_id = plain[0].decode("ascii") if plain else f"{_OURS}-{next(_NUMBERS):x}"
         self.model = ""
         self.rows = 0
         self.series: Series | None = None
         self.logged = False
-
-
-def _read_request_id(given: bytes | None) -> str:
-    """Returns the id of a request: the client's where it is a plain word, else a new one."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
-        return given.decode("ascii")
-    return f"{_OURS}-{next(_NUMBERS):x}"

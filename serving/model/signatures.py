@@ -39,16 +39,18 @@ def read_signatures(directory: Path) -> dict[str, Signature]:
     from tensorflow.core.protobuf import saved_model_pb2
 
     model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-    found = {}
-    for name, signature in sorted(model.meta_graphs[0].signature_def.items()):
-        found[name] = Signature(
-            describe_tensors(signature.inputs), describe_tensors(signature.outputs), signature.method_name
-        )
-    return found
+    return describe_signatures(model.meta_graphs[0].signature_def)
 
 
-def describe_tensors(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
-    """Returns what the ``TensorInfo`` messages of a signature say, by the names that requests use."""
+def describe_signatures(signatures: Mapping[str, Any]) -> dict[str, Signature]:
+    """Returns what ``SignatureDef`` messages say, by name."""
+    return {
+        name: Signature(_describe_tensors(item.inputs), _describe_tensors(item.outputs), item.method_name)
+        for name, item in sorted(signatures.items())
+    }
+
+
+def _describe_tensors(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
     from tensorflow.core.framework import types_pb2
 
     found = {}

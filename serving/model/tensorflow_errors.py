@@ -2,10 +2,9 @@
 
 import re
 
-from serving.errors import Code, RequestError
+from serving.errors import CODES, Code, RequestError
 
 _MOST_CHARACTERS = 500
-_CODES = {code.value[0]: code for code in Code}
 _NODE = re.compile(r"\[?\[?\{\{.*?\}\}\]?\]?|\[Op:\w+\]")
 # Where it happened, before what happened; a SavedModel does not know the lines of its source.
 _WHERE = re.compile(r"Graph execution error:(?:.*<stack traces unavailable>)?", re.DOTALL)
@@ -21,7 +20,7 @@ def code_of(error: Exception) -> Code:
     if isinstance(error, MemoryError):
         return Code.RESOURCE_EXHAUSTED
     number = getattr(error, "error_code", None)
-    return _CODES.get(number, Code.INTERNAL) if isinstance(number, int) else Code.INTERNAL
+    return CODES.get(number, Code.INTERNAL) if isinstance(number, int) else Code.INTERNAL
 
 
 def message_of(error: Exception) -> str:

@@ -48,7 +48,15 @@ def finite(probabilities: np.ndarray) -> np.ndarray:
 def render_status(versions: Sequence[VersionStatus]) -> bytes:
     """Returns the reply to a request for the status of a model, newest version first."""
     newest_first = sorted(versions, key=lambda status: status.version, reverse=True)
-    return orjson.dumps({"model_version_status": [_version_status(status) for status in newest_first]})
+    states = [
+        {
+            "version": str(status.version),
+            "state": status.state.name,
+            "status": {"error_code": status.code.name, "error_message": status.message},
+        }
+        for status in newest_first
+    ]
+    return orjson.dumps({"model_version_status": states})
 
 
 def render_metadata(model: str, version: int, signatures: Mapping[str, Signature]) -> bytes:
@@ -73,14 +81,6 @@ def _outputs(label: Any, label_id: Any, probabilities: Any) -> dict[str, Any]:
         features.OUTPUT_LABEL: label,
         features.OUTPUT_LABEL_ID: label_id,
         features.OUTPUT_PROBABILITIES: probabilities,
-    }
-
-
-def _version_status(status: VersionStatus) -> dict[str, Any]:
-    return {
-        "version": str(status.version),
-        "state": status.state.name,
-        "status": {"error_code": status.code.name, "error_message": status.message},
     }
 
 
