@@ -74,7 +74,7 @@ def data_directory(config: "Config", data: Path | None, cache: Path) -> Path:
 def compile_target(
     target: str, preset: str, model: str | None, image: str | None, settings: tuple[str, ...], beam: str | None
 ) -> "tuple[Config, str, list[Problem]]":
-    """Returns the configuration that the options name, and with it what ``compile_for`` returns.
+    """Returns the configuration that ``target_options`` name, and with it what ``compile_for`` returns.
 
     What TensorFlow says while it is imported is not shown.
     """
@@ -82,17 +82,12 @@ def compile_target(
     from pipeline.cli.screen import quiet, silence_warnings
 
     settings = with_beam(settings, beam)
-    config = configure_target(preset, model, settings, image)
+    config = configure(preset, model, (*settings, *([f"orchestrator.image={image}"] if image else [])))
     silence_warnings()
     with quiet(Path(os.devnull)):
         from pipeline.runners.compile import compile_for
 
         return config, *compile_for(target, config, begin_arguments(preset, settings, config))  # type: ignore[arg-type]
-
-
-def configure_target(preset: str, model: str | None, settings: tuple[str, ...], image: str | None) -> "Config":
-    """Returns the configuration of a compiled graph."""
-    return configure(preset, model, (*settings, *([f"orchestrator.image={image}"] if image else [])))
 
 
 def begin_arguments(preset: str, settings: tuple[str, ...], config: "Config") -> list[str]:

@@ -31,7 +31,6 @@ _STYLES = {
     NodeState.FAILED: "bold red",
     NodeState.SKIPPED: "dim",
 }
-_WORDS = {NodeState.RAN: "done"}
 _PASSING_SECONDS = 60.0
 
 
@@ -169,4 +168,4 @@ def _table(nodes: list[NodeRun]) -> Table:
 
 
 def _word(state: NodeState) -> str:
-    return _WORDS.get(state, state)
+    return "done" if state is NodeState.RAN else state

@@ -9,7 +9,6 @@ from components.errors import BadInputError
 from components.settings import Settings, Texts
 
 Profile = Literal["in-memory", "flink", "spark", "dataflow"]
-PROFILES = ("in-memory", "flink", "spark", "dataflow")
 IN_PROCESS = "in-process"
 """Stands for an image where there is none: TFX builds a package of itself for every step unless one is named."""
 _ENDPOINT = r"^[A-Za-z0-9._-]+:[0-9]{1,5}$"

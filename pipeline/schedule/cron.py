@@ -141,15 +141,18 @@ class Cron:
                 f"Kubeflow reads a cron in the zone of its server, {server_zone}, not in {self.time_zone}: set its "
                 "CRON_SCHEDULE_TIMEZONE to that and name it, or set schedule.time_zone"
             )
-        return f"0 {self._plain()}"
+        return f"0 {self.kubernetes()}"
 
     def vertex(self) -> str:
         """Returns five fields behind the zone."""
-        return f"TZ={self.time_zone} {self._plain()}"
+        return f"TZ={self.time_zone} {self.kubernetes()}"
 
     def kubernetes(self) -> str:
-        """Returns five fields; a CronJob has the zone in ``timeZone``."""
-        return self._plain()
+        """Returns five fields; a CronJob has the zone in ``timeZone``.
+
+        Without steps and names, which not every scheduler reads alike: Sunday is 0.
+        """
+        return " ".join(_spell(values, place, "{}") for place, values in enumerate(self.fields))
 
     def systemd(self) -> list[str]:
         """Returns ``OnCalendar`` values; two where either of two kinds of day will do."""
@@ -169,17 +172,13 @@ class Cron:
 
         own = until_end(self.instants(start))
         # With seconds, this library takes the clock as it is, as robfig/cron does, which those use.
-        plain = CronSim(f"0 {self._plain()}", start.astimezone(self._zone))
+        plain = CronSim(f"0 {self.kubernetes()}", start.astimezone(self._zone))
         theirs = until_end(found.astimezone(UTC) for found in plain)
         said = []
         for instant in sorted(own ^ theirs):
             local = instant.astimezone(self._zone).isoformat(timespec="minutes")
             said.append(f"{local} happens {'here' if instant in own else 'on Kubeflow, Kubernetes and Vertex'} only")
         return said
-
-    def _plain(self) -> str:
-        """Fields without steps and names, which not every scheduler reads alike: Sunday is 0."""
-        return " ".join(_spell(values, place, "{}") for place, values in enumerate(self.fields))
 
     def _restricts(self, place: int) -> bool:
         return self.fields[place] != tuple(_FULL[place])

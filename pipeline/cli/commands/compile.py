@@ -1,6 +1,7 @@
 """``newsdesk compile``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,17 +14,9 @@ from pipeline.cli.process import say
 @click.command("compile", short_help="the same graph for an orchestrator")
 @target_options
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="By default TARGET.yaml here.")
-def command(
-    target: str,
-    preset: str,
-    model: str | None,
-    image: str | None,
-    settings: tuple[str, ...],
-    beam: str | None,
-    output: Path | None,
-) -> None:
+def command(target: str, output: Path | None, **asked: Any) -> None:
     """Writes the graph as a file for Kubeflow Pipelines or Vertex AI; nothing is sent anywhere."""
-    _, text, problems = compile_target(target, preset, model, image, settings, beam)
+    _, text, problems = compile_target(target, **asked)
     path = output or Path(f"{target}.yaml")
     try:
         path.write_text(text, encoding="utf-8")

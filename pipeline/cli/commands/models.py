@@ -203,21 +203,17 @@ def _show_collected(found: "Collection") -> None:
         table.add_column("MB", justify="right", no_wrap=True)
         table.add_column("why")
         for item in found.items:
-            table.add_row(Text(_printable(_what(item))), f"{to_mb(item.size):,.1f}", Text(_printable(item.why)))
+            table.add_row(Text(printable(_what(item))), f"{to_mb(item.size):,.1f}", Text(printable(item.why)))
         console.print(table)
         console.print()
     verb = "would be" if found.dry_run else "was" if len(found.items) == 1 else "were"
     things = f"{len(found.items)} thing{'s' * (len(found.items) != 1)}, {to_mb(found.size):,.1f} MB, {verb} deleted"
     console.print(Text(f"{things}; artifacts marked deleted: {len(found.marks)}."), style="bold")
     for version, why in found.kept.items():
-        console.print(Text(_printable(f"Version {version} stays: {why}.")))
+        console.print(Text(printable(f"Version {version} stays: {why}.")))
 
 
 def _what(item: "Item") -> str:
     if item.kind == "run":
         return f"run {item.name}, {len(item.paths)} director{'y' if len(item.paths) == 1 else 'ies'}"
     return item.name if item.kind == "leftover" else f"{item.kind} {item.name}"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import click
 
@@ -17,23 +18,14 @@ from pipeline.cli.process import say
 @click.option("--replace", is_flag=True, help="With --schedule: in place of the one of the same name.")
 @json_option
 def command(
-    target: str,
-    preset: str,
-    model: str | None,
-    image: str | None,
-    settings: tuple[str, ...],
-    beam: str | None,
-    assignments: tuple[str, ...],
-    scheduled: bool,
-    replace: bool,
-    as_json: bool,
+    target: str, assignments: tuple[str, ...], scheduled: bool, replace: bool, as_json: bool, **asked: Any
 ) -> None:
     """Compiles the graph and hands it over, once the target can run it."""
     from components.errors import BadInputError
 
     if replace and not scheduled:
         raise BadInputError("--replace is for schedules: add --schedule")
-    config, text, problems = compile_target(target, preset, model, image, settings, beam)
+    config, text, problems = compile_target(target, **asked)
     from pipeline.runners.lint import refuse
     from pipeline.runners.submit import read_arguments, submit_kubeflow, submit_vertex
 

@@ -1,14 +1,14 @@
 """What Beam is told for each engine, and what is refused before anything starts."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
 
 from components.errors import BadInputError
 from pipeline.cli import options
-from pipeline.cli.asked import begin_arguments, configure_target
+from pipeline.cli.asked import begin_arguments, configure
 from pipeline.cli.main import cli
 from pipeline.config import beam
 from pipeline.config.beam import BeamConfig, beam_args, check_local
@@ -171,7 +171,7 @@ def test_run_says_so_before_it_makes_a_workspace(tmp_path: Any, arguments: list[
 
 def test_the_first_step_is_told_the_image_of_the_workers() -> None:
     settings = ("beam.profile=flink", "beam.job_endpoint=jobs:1", "orchestrator.claim=c")
-    config = configure_target("sample", None, settings, IMAGE)
+    config = configure("sample", None, (*settings, f"orchestrator.image={IMAGE}"))
     told = begin_arguments("sample", settings, config)
     kept = [*settings[:2], f"beam.image={IMAGE}"]
     assert told == ["--preset", "sample", *(part for item in kept for part in ("--set", item))]
@@ -189,4 +189,4 @@ def test_the_option_offers_every_profile() -> None:
     def command(beam: str | None) -> None: ...
 
     (option,) = command.__click_params__  # type: ignore[attr-defined]
-    assert tuple(option.type.choices) == beam.PROFILES == tuple(beam._TAKES)
+    assert tuple(option.type.choices) == get_args(beam.Profile) == tuple(beam._TAKES)
