@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from components.errors import BadInputError
 from components.files import sha256_of
@@ -80,9 +81,8 @@ def _from_checkpoint(config: BertConfig, place: Path, vocabulary: Path, download
     architecture = read_architecture(place)
     pieces = _read_pieces(vocabulary, architecture.vocab_size)
     _check_fit(config, architecture.num_hidden_layers, architecture.max_position_embeddings)
-    said = read_tokenizer(place, config.max_tokens)
-    lower_case = _lower_case(config, pieces, said.do_lower_case, vocabulary)
-    precision = _choose_precision(config.precision)
+    tokenizer = _tokenizer(config, place, vocabulary, pieces)
+    lower_case, precision = tokenizer["lower_case"], _choose_precision(config.precision)
     digest = _digest([place / CONFIG_FILE, vocabulary, weights_file(place)], f"{lower_case}")
     converted = downloads.cache.expanduser().absolute() / "encoders" / "converted"
     key = f"{digest[:16]}-{downloads.code_digest('trainers.bert.convert')}"
@@ -90,18 +90,8 @@ def _from_checkpoint(config: BertConfig, place: Path, vocabulary: Path, download
     for name, target in made.items():
         convert = partial(_convert, place, vocabulary, lower_case, name, target, downloads.say)
         make_once(target, target.is_dir, convert, downloads.say)
-    return Encoder(
-        config.encoder,
-        digest,
-        str(made[precision]),
-        str(made[config.serving_precision]),
-        precision,
-        str(vocabulary),
-        vocabulary_digest(vocabulary),
-        lower_case,
-        said.strip_accents,
-        said.tokenize_chinese_chars,
-    )
+    serving = str(made[config.serving_precision])
+    return Encoder(config.encoder, digest, str(made[precision]), serving, precision, **tokenizer)
 
 
 def _convert(place: Path, vocabulary: Path, lower_case: bool, precision: str, target: Path, say: Say) -> None:
@@ -128,23 +118,10 @@ def _from_saved_model(config: BertConfig, place: Path, vocabulary: Path) -> Enco
     found = inspect_encoder(place, config.max_tokens)
     pieces = _read_pieces(vocabulary, found.vocab_size)
     _check_fit(config, found.layers, config.max_tokens)
-    said = read_tokenizer(place, config.max_tokens)
-    lower_case_said = said.do_lower_case if found.lower_case is None else found.lower_case
-    lower_case = _lower_case(config, pieces, lower_case_said, vocabulary)
+    tokenizer = _tokenizer(config, place, vocabulary, pieces, found.lower_case)
     files = [path for path in sorted(place.rglob("*")) if path.is_file()]
-    digest = _digest([*files, vocabulary], f"{lower_case}")
-    return Encoder(
-        config.encoder,
-        digest,
-        str(place),
-        str(place),
-        "as saved",
-        str(vocabulary),
-        vocabulary_digest(vocabulary),
-        lower_case,
-        said.strip_accents,
-        said.tokenize_chinese_chars,
-    )
+    digest = _digest([*files, vocabulary], f"{tokenizer['lower_case']}")
+    return Encoder(config.encoder, digest, str(place), str(place), "as saved", **tokenizer)
 
 
 def _read_pieces(vocabulary: Path, rows: int | None) -> tuple[str, ...]:
@@ -169,11 +146,21 @@ def _check_fit(config: BertConfig, layers: int, positions: int) -> None:
         raise BadInputError(f"bert.max_tokens is {config.max_tokens}, and {config.encoder} has {positions} positions")
 
 
-def _lower_case(config: BertConfig, pieces: tuple[str, ...], said: bool | None, vocabulary: Path) -> bool:
-    """The setting wins, then what the encoder says of itself, then what its vocabulary looks like."""
-    lower_case = next((it for it in (config.lower_case, said) if it is not None), not is_cased(pieces))
+def _tokenizer(
+    config: BertConfig, place: Path, vocabulary: Path, pieces: tuple[str, ...], saved: bool | None = None
+) -> dict[str, Any]:
+    """Whether it lower-cases the setting says, then the encoder itself, then the look of its vocabulary."""
+    said = read_tokenizer(place, config.max_tokens)
+    told = (config.lower_case, saved, said.do_lower_case)
+    lower_case = next((it for it in told if it is not None), not is_cased(pieces))
     check_casing(pieces, lower_case, vocabulary, "bert.lower_case")
-    return lower_case
+    return {
+        "vocabulary": str(vocabulary),
+        "vocabulary_digest": vocabulary_digest(vocabulary),
+        "lower_case": lower_case,
+        "strip_accents": said.strip_accents,
+        "tokenize_chinese_chars": said.tokenize_chinese_chars,
+    }
 
 
 def _choose_precision(wanted: str, cpu_info: Path = _CPU_INFO) -> str:
