@@ -69,18 +69,6 @@ def clean_keeping_case(text: tf.Tensor) -> tf.Tensor:
     return tf.strings.strip(_replace(break_lines(text), (*_DEBRIS, *_INVISIBLE)))
 
 
-def clean(text: tf.Tensor) -> tf.Tensor:
-    """Cleans as ``clean_keeping_case`` does, and folds case.
-
-    Args:
-        text: string tensor of any shape, UTF-8.
-
-    Returns:
-        String tensor of the same shape.
-    """
-    return fold_case(clean_keeping_case(text))
-
-
 def tokenize(text: tf.Tensor, max_tokens: int, cleaned: bool = True) -> tf.RaggedTensor:
     """Folds case and splits texts into words, numbers and single punctuation marks.
 
@@ -93,8 +81,8 @@ def tokenize(text: tf.Tensor, max_tokens: int, cleaned: bool = True) -> tf.Ragge
     Returns:
         Ragged string tensor [N, (tokens)].
     """
-    text = clean(text) if cleaned else fold_case(_replace(break_lines(text), _INVISIBLE))
-    return tf.strings.split(_replace(text, _TOKENS))[:, :max_tokens]
+    text = clean_keeping_case(text) if cleaned else _replace(break_lines(text), _INVISIBLE)
+    return tf.strings.split(_replace(fold_case(text), _TOKENS))[:, :max_tokens]
 
 
 def _replace(text: tf.Tensor, rules: tuple[tuple[str, str], ...]) -> tf.Tensor:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.text.words import clean, tokenize
+from components.text.words import clean_keeping_case, tokenize
 
 
 def tokens_of(text: str | bytes, max_tokens: int = 1000, cleaned: bool = True) -> list[str]:
@@ -159,8 +159,8 @@ def test_an_empty_batch_has_no_rows() -> None:
 
 def test_clean_keeps_the_shape_and_strips() -> None:
     texts = tf.constant([["  A\\B "], ["&lt;p&gt; C #39;s  D &lt;/p&gt;"]])
-    assert clean(texts).numpy().tolist() == [[b"a b"], [b"c's d"]]
-    assert clean(tf.constant(" X ")).numpy() == b"x"
+    assert clean_keeping_case(texts).numpy().tolist() == [[b"A B"], [b"C's D"]]
+    assert clean_keeping_case(tf.constant(" X ")).numpy() == b"X"
 
 
 @settings(max_examples=200, deadline=None)
