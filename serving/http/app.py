@@ -17,10 +17,10 @@ from serving.errors import RequestError
 from serving.http.access_log import MOST_LOGGED, AccessLog
 from serving.http.exchange import EXCHANGE, Exchange, Headers
 from serving.http.metrics import Metrics
-from serving.http.predictor import Answer, Predictor, refusal_headers, refuse
+from serving.http.predictor import Answer, Predictor, refuse
 from serving.http.routes import QUIET, is_open, make_routes
 from serving.limits import Gate, Receive
-from serving.protocol.replies import render_error, render_metadata, render_status
+from serving.protocol.replies import render_metadata, render_status
 from serving.protocol.targets import parse_target
 
 if TYPE_CHECKING:
@@ -207,8 +207,8 @@ def _sent_path(scope: Scope) -> str:
 def tell_refusal(request: Request, error: Exception) -> Response:
     """Returns the answer to what was refused, for Starlette."""
     assert isinstance(error, RequestError)
-    headers = {name.decode(): value.decode() for name, value in refusal_headers(error)}
-    return _error(render_error(error), error.code.status, headers)
+    status, content, headers = refuse(error)
+    return _error(content, status, {name.decode(): value.decode() for name, value in headers})
 
 
 def _tell_failure(request: Request, error: Exception) -> Response:

@@ -233,13 +233,9 @@ def _watch(answers: "asyncio.Future[Answers]", receive: Receive) -> None:
 
 def refuse(error: RequestError) -> Answer:
     """Returns the answer to what is refused."""
-    return error.code.status, render_error(error), refusal_headers(error)
-
-
-def refusal_headers(error: RequestError) -> list[tuple[bytes, bytes]]:
-    """Returns the headers that go with a refusal."""
+    headers: Headers = []
     if error.code is Code.UNAUTHENTICATED:
-        return [(b"www-authenticate", b"Bearer")]
-    if error.retry_after is not None:
-        return [(b"retry-after", str(math.ceil(error.retry_after)).encode())]
-    return []
+        headers = [(b"www-authenticate", b"Bearer")]
+    elif error.retry_after is not None:
+        headers = [(b"retry-after", str(math.ceil(error.retry_after)).encode())]
+    return error.code.status, render_error(error), headers

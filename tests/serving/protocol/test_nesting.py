@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.protocol.json_body import Nesting, measure, most_containers
+from serving.protocol.json_body import measure, most_containers
 
 tricky = st.text(alphabet='[]{}"\\aé\n', max_size=6)
 documents = st.recursive(
@@ -17,12 +17,12 @@ documents = st.recursive(
 )
 
 
-def count(document: Any) -> Nesting:
+def count(document: Any) -> tuple[int, int]:
     """Returns the same of a document that has been parsed."""
     if not isinstance(document, list | dict):
-        return Nesting(0, 0)
+        return 0, 0
     inside = [count(child) for child in (document.values() if isinstance(document, dict) else document)]
-    return Nesting(1 + sum(each.containers for each in inside), 1 + max((each.depth for each in inside), default=0))
+    return 1 + sum(containers for containers, _ in inside), 1 + max((depth for _, depth in inside), default=0)
 
 
 @settings(max_examples=500, deadline=None)
@@ -31,21 +31,21 @@ def test_what_is_measured_is_what_a_parser_finds(document: Any, ascii_only: bool
     body = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode()
     found = measure(body)
     assert found == count(document)
-    assert max(found.containers, found.depth) <= most_containers(body)
+    assert max(found) <= most_containers(body)
 
 
 @pytest.mark.parametrize(
     ("body", "found"),
     [
-        (b"", Nesting(0, 0)),
-        (b"[" * 1000, Nesting(1000, 1000)),
-        (b"[]" * 1000, Nesting(1000, 1)),
-        (b"]" * 1000 + b"[", Nesting(1, 0)),
-        (b'"' + b"[" * 10, Nesting(0, 0)),
-        (b'["\\\\", [], "\\"["]', Nesting(2, 2)),
-        (b'"\\\\\\"["', Nesting(0, 0)),
-        (b'""' * 200 + b"{", Nesting(1, 1)),
+        (b"", (0, 0)),
+        (b"[" * 1000, (1000, 1000)),
+        (b"[]" * 1000, (1000, 1)),
+        (b"]" * 1000 + b"[", (1, 0)),
+        (b'"' + b"[" * 10, (0, 0)),
+        (b'["\\\\", [], "\\"["]', (2, 2)),
+        (b'"\\\\\\"["', (0, 0)),
+        (b'""' * 200 + b"{", (1, 1)),
     ],
 )  # fmt: skip
-def test_what_is_no_json_is_measured_too(body: bytes, found: Nesting) -> None:
+def test_what_is_no_json_is_measured_too(body: bytes, found: tuple[int, int]) -> None:
     assert measure(body) == found
