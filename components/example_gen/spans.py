@@ -249,8 +249,7 @@ def _look(path: str, name: str, files: Files, settle_minutes: float, now: dateti
     wait = _unsettled(files, settle_minutes, now)
     if wait:
         return LeftOut(name, HALF_WRITTEN, wait)
-    both = [next((item for item in (want, f"{want}.gz") if item in files), None) for want in (TRAIN_FILE, TEST_FILE)]
-    train, test = both
+    train, test = (next((it for it in (want, f"{want}.gz") if it in files), None) for want in (TRAIN_FILE, TEST_FILE))
     if not train and not test:
         return LeftOut(name, EMPTY, f"it holds neither {TRAIN_FILE} nor {TEST_FILE}")
     if not train or not test:

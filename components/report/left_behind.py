@@ -1,9 +1,9 @@
 """Reads what the nodes of a run left behind, for tracking, report and card alike."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.evaluation.predictions import Predictions, load
 from components.file_names import HISTORY_FILE, PREDICTIONS_FILE, REPORT_FILE, VERDICT_FILE
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from components.evaluation.result import SliceMetrics
 
+Found = TypeVar("Found")
 VERDICT = "verdict"
 """The output of a gate. A node with such an output is a gate."""
 Outputs = Mapping[str, Mapping[str, Any]]
@@ -57,8 +58,7 @@ class LeftBehind:
 
     def ingest(self) -> dict[str, Any] | None:
         """Returns ExampleGen's counts."""
-        directory = self.of("ExampleGen", "report")
-        return _read_json(directory / REPORT_FILE) if directory else None
+        return self._read("ExampleGen", "report", lambda directory: _read_json(directory / REPORT_FILE))
 
     def verdicts(self) -> list[Verdict]:
         """Returns the verdict of every gate that came to one, in running order; that of a gate that said no is last.
@@ -66,24 +66,21 @@ class LeftBehind:
         Raises:
             BadInputError: The verdict of a gate that finished is missing, or any is damaged.
         """
-        failed = [left for left in self._failed.values() if VERDICT in left and _has_verdict(left[VERDICT].uri)]
-        outputs = [*self._finished.values(), *failed]
-        return [read_verdict(left[VERDICT].uri) for left in outputs if VERDICT in left]
+        finished = [left[VERDICT].uri for left in self._finished.values() if VERDICT in left]
+        failed = [left[VERDICT].uri for left in self._failed.values() if VERDICT in left]
+        return [read_verdict(uri) for uri in (*finished, *(uri for uri in failed if Path(uri, VERDICT_FILE).is_file()))]
 
     def champion(self) -> ChampionRecord | None:
         """Returns who serves."""
-        directory = self.of("Champion", "champion")
-        return read_champion(directory) if directory else None
+        return self._read("Champion", "champion", read_champion)
 
     def baseline(self) -> "tuple[BaselineRecord, np.ndarray] | None":
         """Returns what the linear model is worth, and its answers to the test split."""
-        directory = self.of("Baseline", "baseline")
-        return read_baseline(directory) if directory else None
+        return self._read("Baseline", "baseline", read_baseline)
 
     def history(self) -> dict[str, Any] | None:
         """Returns the training curves."""
-        directory = self.of("Trainer", "model_run")
-        return _read_json(directory / HISTORY_FILE) if directory else None
+        return self._read("Trainer", "model_run", lambda directory: _read_json(directory / HISTORY_FILE))
 
     def slices(self, classes: tuple[str, ...]) -> "list[SliceMetrics] | None":
         """Returns the Evaluator's metrics, those of the whole test split first."""
@@ -97,17 +94,15 @@ class LeftBehind:
 
     def answers(self) -> Predictions | None:
         """Returns what the candidate answers on the test split."""
-        directory = self.of("Answers", "answers")
-        return load(directory / PREDICTIONS_FILE) if directory else None
+        return self._read("Answers", "answers", lambda directory: load(directory / PREDICTIONS_FILE))
 
     def registration(self) -> RegistrationRecord | None:
         """Returns the candidate's place in the registry."""
-        directory = self.of("Register", "registration")
-        return read_registration(directory) if directory else None
+        return self._read("Register", "registration", read_registration)
 
-
-def _has_verdict(uri: str) -> bool:
-    return Path(uri, VERDICT_FILE).is_file()
+    def _read(self, node: str, output: str, read: Callable[[Path], Found]) -> Found | None:
+        directory = self.of(node, output)
+        return read(directory) if directory else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -89,21 +89,14 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "estimate": _estimate,
-        "md": _escape,
-        "metric": _metric_name,
-    }
+    environment.filters |= {"estimate": _estimate, "md": _escape}
+    environment.filters["metric"] = lambda name: METRIC_NAMES.get(name, name)
     return environment.get_template("model_card.md.j2")
 
 
 def _escape(value: object) -> str:
     """Returns text that Markdown and the HTML within it take literally, on one line."""
     return _MARKUP.sub(r"\\\1", " ".join(str(value).split()))
-
-
-def _metric_name(name: str) -> str:
-    return METRIC_NAMES.get(name, name)
 
 
 def _estimate(value: Estimate) -> str:

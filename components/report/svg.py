@@ -16,18 +16,10 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib.figure import Figure
 
-INK, MUTED, RULE = "#000001", "#000002", "#000003"
-ACCENT, SECOND, THIRD, BAD = "#000004", "#000005", "#000006", "#000007"
-ROLES = {
-    INK: "ink",
-    MUTED: "muted",
-    RULE: "rule",
-    ACCENT: "accent",
-    SECOND: "second",
-    THIRD: "third",
-    BAD: "bad",
-}
+_ROLES = ("ink", "muted", "rule", "accent", "second", "third", "bad")
+ROLES = {f"#00000{number}": role for number, role in enumerate(_ROLES, start=1)}
 """Colour to the variable of the style sheet that says what it looks like."""
+INK, MUTED, RULE, ACCENT, SECOND, THIRD, BAD = ROLES
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _FONT_SIZE = 10
 _SETTINGS: dict[Any, Any] = {

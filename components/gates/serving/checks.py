@@ -122,7 +122,7 @@ def _check_answered(probe: Probe, requests: Sequence[Request]) -> Check:
     asked = [(request.name, answer) for request, answer in zip(requests, probe.alone, strict=True)]
     asked += [(f"all texts in a batch of {signature}", probe.together[signature]) for signature in INPUTS]
     flaws = [f"{name}: {answer.error}" for name, answer in asked if answer.error is not None]
-    return _all_or("answered", flaws, len(asked), "requests were not answered", "requests were answered")
+    return _all_or("answered", flaws, len(asked), "requests were{} answered")
 
 
 def _check_probabilities(rows: Sequence[_Row], width: int) -> Check:
@@ -134,8 +134,7 @@ def _check_probabilities(rows: Sequence[_Row], width: int) -> Check:
         # Written so that what is not a number does not pass.
         elif not (shares.min() >= 0 and abs(shares.sum() - 1) <= _SUM_TOLERANCE):
             flaws.append(f"{row.name}: {shares.tolist()}")
-    wrong, right = "answers are not probabilities that sum to 1", "answers are probabilities that sum to 1"
-    return _all_or("probabilities", flaws, len(rows), wrong, right)
+    return _all_or("probabilities", flaws, len(rows), "answers are{} probabilities that sum to 1")
 
 
 def _check_labels(rows: Sequence[_Row], classes: Sequence[str]) -> Check:
@@ -144,11 +143,7 @@ def _check_labels(rows: Sequence[_Row], classes: Sequence[str]) -> Check:
         best = int(row.probabilities.argmax())
         if (row.label, row.label_id) != (classes[best], best):
             flaws.append(f"{row.name}: {row.label!r} with label_id {row.label_id}, not {classes[best]!r} with {best}")
-    wrong, right = (
-        "labels are not the class of the largest probability",
-        "labels are the class of the largest probability",
-    )
-    return _all_or("labels", flaws, len(rows), wrong, right)
+    return _all_or("labels", flaws, len(rows), "labels are{} the class of the largest probability")
 
 
 def _check_same(name: str, how: str, rows: Sequence[_Row], others: Sequence[_Row], tolerance: float) -> Check:
@@ -161,19 +156,17 @@ def _check_same(name: str, how: str, rows: Sequence[_Row], others: Sequence[_Row
         widest = max(widest, gap)
         if not gap <= tolerance or row.label_id != other.label_id:
             flaws.append(f"{row.name}: {gap:.2g} apart, label_id {row.label_id} and {other.label_id}")
-    what = f"{how}, probabilities up to {widest:.2g} apart where {tolerance:g} is allowed"
-    check = _all_or(
-        name, flaws, len(rows), f"texts are answered differently {what}", f"texts are answered alike {what}"
-    )
+    what = f"texts are answered{{}} {how}, probabilities up to {widest:.2g} apart where {tolerance:g} is allowed"
+    check = _all_or(name, flaws, len(rows), what, " differently", " alike")
     return Check(name, "fail", check.passed, check.sentence, widest, tolerance, check.rows)
 
 
-def _all_or(name: str, flaws: Sequence[str], asked: int, wrong: str, right: str) -> Check:
+def _all_or(name: str, flaws: Sequence[str], asked: int, what: str, wrong: str = " not", right: str = "") -> Check:
+    """``what`` has braces for the word that tells wrong from right."""
     if not flaws:
-        return Check(name, "fail", True, f"all {asked} {right}")
-    return Check(
-        name, "fail", False, f"{len(flaws)} of {asked} {wrong}, first {flaws[0]}", rows=tuple(flaws[:MOST_ROWS])
-    )
+        return Check(name, "fail", True, f"all {asked} {what.format(right)}")
+    said = f"{len(flaws)} of {asked} {what.format(wrong)}, first {flaws[0]}"
+    return Check(name, "fail", False, said, rows=tuple(flaws[:MOST_ROWS]))
 
 
 def _rows(names: Sequence[str], answer: Answer) -> list[_Row]:
