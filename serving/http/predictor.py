@@ -66,7 +66,6 @@ class Predictor:
         metrics: Metrics,
         log: AccessLog,
     ):
-        """Takes what it works with."""
         self.limits = Limits(config.body_bytes, config.instances, config.text_characters, config.json_depth)
         self._repository, self._gate, self._batcher = repository, gate, batcher
         self._metrics, self._log = metrics, log

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from components.example_gen.source import Source
     from pipeline.cli.screen import Progress
     from pipeline.config.config import Config
-    from pipeline.retrain.retrainer import Done, Retrainer, Run
+    from pipeline.retrain.retrainer import Done, Retrainer
     from pipeline.run.record import RunResult
     from pipeline.workspace.place import Workspace
-    from pipeline.workspace.stores import Stores
 
 
 @click.command("retrain", short_help="one retraining decision, and what follows from it")
@@ -110,24 +109,7 @@ def _open(
         )
     stores = find_stores(place, os.environ, config.stores)
     store = stores.tracking
-    state = place.root / "retrain"
-    registry = Registry(store, config.name)
-    gatherer = Gatherer(
-        directory, config.data, config.of(DATA_GATE), config.retrain, registry, work_digest(config), place.predictions
-    )
-    return Retrainer(
-        config.name,
-        state,
-        gatherer,
-        _runner(config, place, stores, cache, progress, screen),
-        lambda decisions, attempts: tell(store, config.name, place.spool, Notes(state), decisions, attempts),
-        os.environ,
-    )
 
-
-def _runner(
-    config: "Config", place: "Workspace", stores: "Stores", cache: Path, progress: "Progress", screen: IO[str]
-) -> "Run":
     def run(source: "Source", run_id: str, champion: str | None) -> "RunResult":
         from components.example_gen.spans import describe
         from pipeline.cli.asked import prepare
@@ -140,13 +122,25 @@ def _runner(
         prepared = prepare(config, cache, screen)
         if champion:
             base = place.model_base(config.name)
-            plan = find_warm_start(config, prepared, base, champion, stores.tracking)
+            plan = find_warm_start(config, prepared, base, champion, store)
             progress.line(plan.sentence)
             prepared |= plan.prepared
-        request = Request(config, source, place, stores.tracking, prepared, metadata=stores.metadata)
+        request = Request(config, source, place, store, prepared, metadata=stores.metadata)
         return execute(request, run_id, progress.update)
 
-    return run
+    state = place.root / "retrain"
+    registry = Registry(store, config.name)
+    gatherer = Gatherer(
+        directory, config.data, config.of(DATA_GATE), config.retrain, registry, work_digest(config), place.predictions
+    )
+    return Retrainer(
+        config.name,
+        state,
+        gatherer,
+        run,
+        lambda decisions, attempts: tell(store, config.name, place.spool, Notes(state), decisions, attempts),
+        os.environ,
+    )
 
 
 def _show(done: "Done", out: IO[str], dry_run: bool) -> None:

@@ -55,28 +55,16 @@ def command(
     if target == "kubernetes":
         # Inside the container the claim holds both.
         places = ["--data", "/data/spans", "--workspace", "/data/workspace", "--cache", "/data/cache"]
-        click.echo(
-            texts.kubernetes(
-                config.schedule, ["retrain", *options, *places], image, f"{slug(config.name)}-retrain", claim
-            ),
-            nl=False,
-        )
-    else:
-        places = [
-            "--data",
-            str(data.resolve()),
-            "--workspace",
-            str(workspace.resolve()),
-            "--cache",
-            str(cache.expanduser()),
-        ]
-        if target:
-            write = {"systemd": texts.systemd, "crontab": texts.crontab}[target]
-            click.echo(write(config.schedule, [_executable(), "retrain", *options, *places], Path.cwd()), nl=False)
-    surprises = cron.surprises(datetime.now(UTC))
-    for surprise in surprises if target == "kubernetes" else []:
-        say(f"newsdesk: {surprise}", err=True)
+        arguments, name = ["retrain", *options, *places], f"{slug(config.name)}-retrain"
+        click.echo(texts.kubernetes(config.schedule, arguments, image, name, claim), nl=False)
+        for surprise in cron.surprises(datetime.now(UTC)):
+            say(f"newsdesk: {surprise}", err=True)
+        return
+    places = ["--data", str(data.resolve()), "--workspace", str(workspace.resolve())]
+    places += ["--cache", str(cache.expanduser())]
     if target:
+        write = {"systemd": texts.systemd, "crontab": texts.crontab}[target]
+        click.echo(write(config.schedule, [_executable(), "retrain", *options, *places], Path.cwd()), nl=False)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     own = [sys.executable, "-m", "pipeline.cli.main", "retrain", *options, *places]
