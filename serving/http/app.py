@@ -75,7 +75,7 @@ class App:
             metrics.ran_batch,
         )
         metrics.queue_rows = lambda: self.batcher.queue_rows
-        metrics.loaded = lambda: [(each.model, each.number, each.labels) for each in repository.versions()]
+        metrics.versions = lambda: [(each.model, each.number, each.labels) for each in repository.versions()]
         self._gate = Gate(config, token)
         self.log = log
         self.predictor = Predictor(repository, config, self._gate, self.batcher, metrics, log)

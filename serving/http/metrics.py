@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from serving.errors import Code
+from serving.repository.repository import Observer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -70,7 +71,7 @@ class Series:
             self._predicted[self.model, self.version, label] += 1
 
 
-class Metrics(Collector):
+class Metrics(Collector, Observer):
     """All counts of one server.
 
     Model, version and label are those of something that is or was loaded, never words from a request, so that nobody
@@ -78,7 +79,6 @@ class Metrics(Collector):
     """
 
     def __init__(self) -> None:
-        """Counts nothing yet."""
         self.requests: dict[tuple[str, str, str, Code], int] = defaultdict(int)
         self.seconds: dict[tuple[str, str], Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.served: dict[str, Histogram] = defaultdict(lambda: Histogram(MICROSECONDS))
@@ -89,7 +89,7 @@ class Metrics(Collector):
         self.load_failures: dict[str, int] = defaultdict(int)
         self.load_seconds: dict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
         self.queue_rows: Callable[[], int] = lambda: 0
-        self.loaded: Callable[[], Iterable[tuple[str, int, Iterable[str]]]] = tuple
+        self.versions: Callable[[], Iterable[tuple[str, int, Iterable[str]]]] = tuple
         self._series: dict[tuple[str, int, str], Series] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -109,6 +109,14 @@ class Metrics(Collector):
         """Counts one pass through a model."""
         self.batch_rows.add(rows)
         self.ran[model].add(seconds * 1e6)
+
+    def loaded(self, model: str, version: int, seconds: float) -> None:
+        """Counts a version that was loaded."""
+        self.load_seconds[model].add(seconds)
+
+    def load_failed(self, model: str, version: int, message: str) -> None:
+        """Counts a version that could not be loaded."""
+        self.load_failures[model] += 1
 
     def render(self) -> bytes:
         """Returns ``newsdesk_*`` in Prometheus's text format."""
@@ -149,7 +157,7 @@ class Metrics(Collector):
             rejected.add_metric([reason], count)
         yield rejected
         loaded = GaugeMetricFamily("newsdesk_loaded_versions", "Versions in memory.", labels=[*named, "label"])
-        for model, number, labels in self.loaded():
+        for model, number, labels in self.versions():
             for label in sorted(labels) or [""]:
                 loaded.add_metric([model, str(number), label], 1)
         yield loaded

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -85,19 +86,20 @@ def _kserve_handlers(
     repository: "Repository", predictor: Predictor, is_ready: Callable[[], bool]
 ) -> dict[str, Handler]:
     async def server(request: Request) -> Response:
-        return _json(kserve.render_server(installed_version("newsdesk")))
+        about = {"name": "newsdesk", "version": installed_version("newsdesk"), "extensions": []}
+        return _json(orjson.dumps(about))
 
     async def live(request: Request) -> Response:
-        return _json(kserve.render_live())
+        return _json(orjson.dumps({"live": True}))
 
     async def ready(request: Request) -> Response:
-        return _json(kserve.render_ready(is_ready()), 200 if is_ready() else 503)
+        return _json(orjson.dumps({"ready": is_ready()}), 200 if is_ready() else 503)
 
     async def model_ready(request: Request) -> Response:
         target = _target(request)
         statuses = repository.status(target.model, target.version)
         available = any(status.state.name == "AVAILABLE" for status in statuses)
-        return _json(kserve.render_model_ready(target.model, available), 200 if available else 503)
+        return _json(orjson.dumps({"name": target.model, "ready": available}), 200 if available else 503)
 
     async def metadata(request: Request) -> Response:
         target = _target(request)

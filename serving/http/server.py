@@ -23,7 +23,7 @@ from serving.http.connection import Connection
 from serving.http.metrics import Metrics
 from serving.limits import is_loopback
 from serving.model.loaded import LoadedModel, warm_up
-from serving.repository.repository import Observer, Repository
+from serving.repository.repository import Repository
 
 _LOGGER = logging.getLogger("newsdesk.serving")
 _BACKLOG = 2048
@@ -64,7 +64,7 @@ def serve(
             partial(load_model, config),
             config.poll_seconds,
             partial(warm_up, most_rows=config.max_batch_rows),
-            Counting(metrics),
+            metrics,
         )
         try:
             load(repository, config)
@@ -163,22 +163,6 @@ def _prepare() -> None:
     # for which nothing else runs. Before the first model, which must be let go of one day.
     gc.collect()
     gc.freeze()
-
-
-class Counting(Observer):
-    """Counts loads, on the one thread that loads."""
-
-    def __init__(self, metrics: Metrics):
-        """Takes where to count."""
-        self._metrics = metrics
-
-    def loaded(self, model: str, version: int, seconds: float) -> None:
-        """Counts one."""
-        self._metrics.load_seconds[model].add(seconds)
-
-    def load_failed(self, model: str, version: int, message: str) -> None:
-        """Counts one."""
-        self._metrics.load_failures[model] += 1
 
 
 class Server(uvicorn.Server):

@@ -10,10 +10,9 @@ from components.errors import BadInputError
 from components.file_names import CLASSES_FILE
 from components.push.aliases import read_aliases
 from components.push.model_graph import check_model_graph
-from serving.errors import RequestError
+from serving.errors import RequestError, code_of, message_of
 from serving.model.graph_session import GraphSession
 from serving.model.signatures import Signature, read_signatures
-from serving.model.tensorflow_errors import code_of, message_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""KServe's Open Inference Protocol, version 2, as pure functions: health, metadata and infer.
+"""KServe's Open Inference Protocol, version 2, as pure functions: metadata and infer.
 
 One input, ``text`` of BYTES and shape [N]; the binary extension is not offered.
 """
@@ -85,26 +85,6 @@ def render_infer(request: InferRequest, answers: Answers, model: str, version: i
     given = {} if request.id is None else {"id": request.id}
     reply = {"model_name": model, "model_version": str(version), **given, "outputs": outputs}
     return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def render_server(version: str) -> bytes:
-    """Returns what ``/v2`` says of the server, newsdesk of that version."""
-    return orjson.dumps({"name": "newsdesk", "version": version, "extensions": []})
-
-
-def render_live() -> bytes:
-    """Returns what ``/v2/health/live`` says, by whoever can say anything."""
-    return orjson.dumps({"live": True})
-
-
-def render_ready(ready: bool) -> bytes:
-    """Returns what ``/v2/health/ready`` says; goes with 503 where it says no."""
-    return orjson.dumps({"ready": ready})
-
-
-def render_model_ready(model: str, ready: bool) -> bytes:
-    """Returns what ``/v2/models/<model>/ready`` says; goes with 503 where it says no."""
-    return orjson.dumps({"name": model, "ready": ready})
 
 
 def render_model_metadata(model: str, versions: list[int], signature: Signature) -> bytes:

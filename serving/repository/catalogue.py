@@ -27,7 +27,6 @@ class Catalogue:
     """What is served, to be asked by requests and changed by those who load."""
 
     def __init__(self) -> None:
-        """Has nothing yet."""
         self._lock = threading.Lock()
         self._models: dict[str, ModelVersions] = {}
 

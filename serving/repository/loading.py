@@ -7,9 +7,8 @@ from pathlib import Path
 from components.errors import BadInputError
 from components.push.manifest import verify
 from components.push.model_files import MOST_FILES, check_model_files
-from serving.errors import Code
+from serving.errors import Code, code_of, message_of
 from serving.model.loaded import Model
-from serving.model.tensorflow_errors import code_of, message_of
 from serving.repository.versions import Failure, Fingerprint
 
 # What failed for want of memory, or of a disk that answers, may do better later; TensorFlow Serving waits as long.

@@ -93,7 +93,6 @@ class ModelVersions:
     """
 
     def __init__(self, name: str):
-        """Wants nothing yet."""
         self.name = name
         self.labels: dict[str, int] = {}
         self.dropped = False

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from fake_models import FakeModel, FakeRepository
+from openapi_description import validator
 from running_server import Running, read_answer, request, running_server, wait_until
 
 from serving.config import make_config
@@ -139,10 +141,15 @@ def test_kserve_is_answered_beside_it(server: Running) -> None:
     assert server.ask("POST", "/v2/models/ag_news/infer", b"{}").status == 400
     assert server.ask("GET", "/v2/models/ag_news").json["versions"] == ["1"]
     assert server.ask("GET", "/v2/models/ag_news/versions/1").status == 200
-    assert server.ask("GET", "/v2/models/ag_news/ready").status == 200
-    assert server.ask("GET", "/v2/health/live").status == 200
-    assert server.ask("GET", "/v2/health/ready").status == 200
-    assert server.ask("GET", "/v2").json["name"] == "newsdesk"
+    for path, schema, reply in (
+        ("/v2/models/ag_news/ready", "V2ModelReady", {"name": "ag_news", "ready": True}),
+        ("/v2/health/live", "V2Live", {"live": True}),
+        ("/v2/health/ready", "V2Ready", {"ready": True}),
+        ("/v2", "V2Server", {"name": "newsdesk", "version": version("newsdesk"), "extensions": []}),
+    ):
+        answer = server.ask("GET", path)
+        assert (answer.status, answer.json) == (200, reply)
+        validator(schema).validate(reply)
 
 
 def test_the_description_and_the_pages_are_served(server: Running) -> None:
@@ -161,7 +168,9 @@ def test_readiness_follows_the_models_and_health_does_not() -> None:
         assert server.ask("GET", "/readyz").status == 200
         repository.ready = False
         assert server.ask("GET", "/readyz").status == 503
-        assert server.ask("GET", "/v2/health/ready").status == 503
+        refused = server.ask("GET", "/v2/health/ready")
+        assert (refused.status, refused.json) == (503, {"ready": False})
+        validator("V2NotReady").validate(refused.json)
         assert server.ask("GET", "/healthz").status == 200
 
 

@@ -17,11 +17,7 @@ from serving.protocol.kserve import (
     InferRequest,
     parse_infer,
     render_infer,
-    render_live,
     render_model_metadata,
-    render_model_ready,
-    render_ready,
-    render_server,
 )
 from serving.protocol.replies import render_error, render_metadata, render_predictions, render_status
 from serving.protocol.tensorflow_serving import parse_predict
@@ -121,12 +117,6 @@ def test_examples_of_replies_are_replies() -> None:
         ("V2InferReply", render_infer(InferRequest([b"a storm"], OUTPUTS, "7"), answer([b"a storm"]), "m", 1)),
         ("V2InferReply", render_infer(InferRequest([b"a storm"], ("label",), None), answer([b"a storm"]), "m", 1)),
         ("V2ModelMetadata", render_model_metadata("m", [1], DEFAULT)),
-        ("V2Server", render_server("0.1.0")),
-        ("V2Live", render_live()),
-        ("V2Ready", render_ready(True)),
-        ("V2NotReady", render_ready(False)),
-        ("V2ModelReady", render_model_ready("m", True)),
-        ("V2ModelNotReady", render_model_ready("m", False)),
         ("Error", render_error(RequestError(Code.INTERNAL, "no"))),
     ],
 )  # fmt: skip

@@ -18,11 +18,7 @@ from serving.protocol.kserve import (
     InferRequest,
     parse_infer,
     render_infer,
-    render_live,
     render_model_metadata,
-    render_model_ready,
-    render_ready,
-    render_server,
 )
 from serving.protocol.model_inputs import Limits
 from serving.protocol.replies import render_error
@@ -182,11 +178,7 @@ def test_what_is_not_a_number_is_an_error() -> None:
     assert refusal(lambda: render_infer(InferRequest([b"a"], OUTPUTS, None), broken, "m", 1))[0] == 500
 
 
-def test_health_and_metadata() -> None:
-    assert orjson.loads(render_live()) == {"live": True}
-    assert [orjson.loads(render_ready(ready)) for ready in (True, False)] == [{"ready": True}, {"ready": False}]
-    assert orjson.loads(render_model_ready("m", False)) == {"name": "m", "ready": False}
-    assert orjson.loads(render_server("0.1.0")) == {"name": "newsdesk", "version": "0.1.0", "extensions": []}
+def test_metadata() -> None:
     assert orjson.loads(render_model_metadata("m", [10, 9], make_signature(4))) == {
         "name": "m",
         "versions": ["9", "10"],
