@@ -158,12 +158,7 @@ class Steps:
     def end(self, ended: Ended) -> None:
         """Notes how a node ended."""
         node = ended.node
-        values = {
-            "id": node.id,
-            "state": node.state,
-            "seconds": node.seconds,
-            "peak_mb": node.peak_mb,
-            "execution_id": node.execution_id,
+        values = vars(node) | {
             "outputs": {name: json_format.MessageToDict(item) for name, item in node.outputs.items()},
             "kind": _FAILURE if ended.outcome is Outcome.FAILED else ended.outcome,
             "gate": ended.gate,

@@ -69,9 +69,6 @@ def _read_example(serialized: bytes) -> tuple[bytes, bytes]:
     A batch holds rows of several requests, and the op that parses it refuses all of them for one that is damaged:
     none such may get that far.
 
-    Args:
-        serialized: From the request.
-
     Raises:
         RequestError: It is no tf.Example with one value of bytes under ``text``.
     """

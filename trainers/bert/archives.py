@@ -203,13 +203,8 @@ def _refused(name: str, why: str) -> BadInputError:
 @contextmanager
 def _plain(archive: Path) -> Iterator[_Stream]:
     with archive.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        if zipped:
-            with gzip.open(raw) as stream:
-                yield _Stream(stream)
-        else:
-            yield _Stream(raw)
+        zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+        yield _Stream(gzip.GzipFile(fileobj=raw) if zipped else raw)
 
 
 def _place_of(name: str) -> PurePosixPath:

@@ -20,13 +20,8 @@ def _prepare(own: BertSections, downloads: Downloads) -> Prepared:
 
 
 def _transform_config(own: BertSections, prepared: Prepared) -> Handed:
-    return {
-        "vocabulary": prepared["vocabulary"],
-        "vocabulary_digest": prepared["vocabulary_digest"],
-        **{name: prepared[name] for name in ("lower_case", "strip_accents", "tokenize_chinese_chars")},
-        "max_tokens": own.bert.max_tokens,
-        "clean": own.bert.clean,
-    }
+    names = ("vocabulary", "vocabulary_digest", "lower_case", "strip_accents", "tokenize_chinese_chars")
+    return {name: prepared[name] for name in names} | {"max_tokens": own.bert.max_tokens, "clean": own.bert.clean}
 
 
 def _trainer_config(own: BertSections, prepared: Prepared) -> Handed:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from components.errors import BadInputError
 from pipeline.cli.options import FAMILY_NAMES, cache_option, preset_option, set_option, several, workspace_option
 from pipeline.cli.process import collect_seldom, say
 from pipeline.workspace.place import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from pipeline.runners.steps import Steps
 
 _MOUNT = Path("/gcs")
 
@@ -83,11 +86,7 @@ def begin_command(
     """Decides once what all steps need, and opens the MLflow run."""
     if vertex and executor_input is None:
         raise BadInputError("--vertex needs --executor-input, as a compiled file has it")
-    _prepare(secrets)
-    from pipeline.runners.steps import Steps
-
-    place = open_workspace(workspace)
-    steps = Steps(place.root, job)
+    place, steps = _open(job, workspace, secrets)
     request = _request(place, cache, preset, settings, data, reuse, parameters)
     if vertex:
         from pipeline.runners.begin import begin_on_vertex
@@ -104,13 +103,11 @@ def begin_command(
 @_common
 def finish_command(job: str, workspace: Path, vertex: bool, mount: Path, secrets: tuple[str, ...]) -> None:
     """Tracks the run, however it ended, and prints its result as JSON."""
-    _prepare(secrets)
+    place, steps = _open(job, workspace, secrets)
     from pipeline.runners.finish import finish
-    from pipeline.runners.steps import Steps
     from pipeline.workspace.stores import find_stores
 
-    place = open_workspace(workspace)
-    click.echo(finish(Steps(place.root, job), place, find_stores(place, os.environ).tracking).to_json())
+    click.echo(finish(steps, place, find_stores(place, os.environ).tracking).to_json())
 
 
 def _node_command(node_id: str) -> click.Command:
@@ -123,11 +120,7 @@ def _node_command(node_id: str) -> click.Command:
         """Runs one node of the graph."""
         if arguments and not vertex:
             raise BadInputError(f"a node takes no arguments but with --vertex, not {arguments[0]!r}")
-        _prepare(secrets)
-        from pipeline.runners.steps import Steps
-
-        place = open_workspace(workspace)
-        steps = Steps(place.root, job)
+        place, steps = _open(job, workspace, secrets)
         if vertex:
             from pipeline.runners.vertex_step import Mount, run_vertex_node
 
@@ -141,7 +134,7 @@ def _node_command(node_id: str) -> click.Command:
     return run
 
 
-def _prepare(secrets: tuple[str, ...]) -> None:
+def _open(job: str, workspace: Path, secrets: tuple[str, ...]) -> "tuple[Workspace, Steps]":
     collect_seldom()
     from pipeline.cli.screen import silence_warnings
 
@@ -150,6 +143,10 @@ def _prepare(secrets: tuple[str, ...]) -> None:
         from pipeline.runners.secrets import bring_secrets
 
         bring_secrets(secrets, os.environ)
+    from pipeline.runners.steps import Steps
+
+    place = open_workspace(workspace)
+    return place, Steps(place.root, job)
 
 
 def _request(
