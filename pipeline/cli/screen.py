@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from rich import progress as rich_progress
 from rich.console import Console, Group
@@ -16,12 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from components import download
 from components.clean import printable
 from components.outcomes import NodeState
 from pipeline.run.record import NodeRun
-
-if TYPE_CHECKING:
-    from components import download
 
 _STYLES = {
     NodeState.WAITING: "dim",
@@ -65,7 +63,7 @@ def aside(descriptor: int, log_file: Path) -> Iterator[IO[str]]:
 
 
 @contextmanager
-def download_bar(stream: IO[str]) -> "Iterator[download.Progress | None]":
+def download_bar(stream: IO[str]) -> Iterator[download.Progress | None]:
     """Shows a bar on a terminal, and nothing elsewhere."""
     if not stream.isatty():
         yield None

@@ -14,16 +14,14 @@ from collections.abc import Iterable, Sequence
 from datetime import date, time
 from decimal import Decimal
 from itertools import groupby
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import orjson
 
 from components.errors import BadInputError
 from serving.batch.files import CSV, JSON_LINES, PARQUET, open_input
 from serving.batch.rows import Layout, Row
-
-if TYPE_CHECKING:
-    from serving.model.loaded import Answers
+from serving.model.loaded import Answers
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
 _GROUP_ROWS = 16_384
@@ -38,7 +36,7 @@ class Writer(ABC):
         self._source, self._layout, self._names, self._file = source, layout, names, file
 
     @abstractmethod
-    def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
+    def write(self, rows: Sequence[Row], answers: Answers, probabilities: Any) -> None:
         """Adds N rows; ``probabilities`` float32 [N] are those of the labels."""
 
     def close(self) -> None:  # noqa: B027, only Parquet holds rows back
@@ -112,7 +110,7 @@ def join_parts(target: str, parts: Iterable[str], head: bytes, file: IO[bytes]) 
 
 
 class _CsvWriter(Writer):
-    def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
+    def write(self, rows: Sequence[Row], answers: Answers, probabilities: Any) -> None:
         if self._source == CSV:
             cells = [row.values for row in rows]
         else:
@@ -123,7 +121,7 @@ class _CsvWriter(Writer):
 
 
 class _JsonLinesWriter(Writer):
-    def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
+    def write(self, rows: Sequence[Row], answers: Answers, probabilities: Any) -> None:
         label_name, share_name = self._names
         added = [
             orjson.dumps({label_name: label, share_name: share}, option=_JSON)
@@ -146,7 +144,7 @@ class _ParquetWriter(Writer):
         self._writer: Any = None
         self._held: list[Any] = []
 
-    def write(self, rows: Sequence[Row], answers: "Answers", probabilities: Any) -> None:
+    def write(self, rows: Sequence[Row], answers: Answers, probabilities: Any) -> None:
         import pyarrow as pa
 
         table = self._table(rows)

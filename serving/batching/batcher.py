@@ -11,14 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from serving.batching.jobs import Job, run
 from serving.errors import Code, RequestError, too_late
-
-if TYPE_CHECKING:
-    from serving.model.loaded import Answers
-    from serving.repository.versions import Version
+from serving.model.loaded import Answers
+from serving.repository.versions import Version
 
 # Batches that are planned at once: none waits for more than the rest of its plan, however long its texts are.
 _WINDOW = 4
@@ -98,7 +95,7 @@ class Batcher:
         for job in self._unanswered:
             job.finish(RequestError(Code.UNAVAILABLE, "the server is stopping: try again"))
 
-    def submit(self, version: "Version", signature: str, inputs: list[bytes]) -> "asyncio.Future[Answers]":
+    def submit(self, version: Version, signature: str, inputs: list[bytes]) -> asyncio.Future[Answers]:
         """Classifies texts together with those of other requests.
 
         Args:
@@ -253,7 +250,7 @@ class Batcher:
             batch.append(job)
             open_batches[key] = (batch, filled + len(job.inputs))
 
-    def _finish(self, batch: list[Job], results: "Sequence[Answers | RequestError]", seconds: float) -> None:
+    def _finish(self, batch: list[Job], results: Sequence[Answers | RequestError], seconds: float) -> None:
         rows = sum(len(job.inputs) for job in batch)
         self._ran(batch[0].version.model, rows, seconds)
         self._rate = rows / max(seconds, 1e-6) * len(self._threads)

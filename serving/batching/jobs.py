@@ -4,14 +4,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from components import features
 from serving.errors import Code, RequestError
-
-if TYPE_CHECKING:
-    from serving.model.loaded import Answers
-    from serving.repository.versions import Version
+from serving.model.loaded import Answers
+from serving.repository.versions import Version
 
 _LOGGER = logging.getLogger("newsdesk")
 
@@ -20,10 +17,10 @@ _LOGGER = logging.getLogger("newsdesk")
 class Job:
     """One request's texts. ``answers`` is done when they are answered, or when nobody waits for that any more."""
 
-    version: "Version"
+    version: Version
     signature: str
     inputs: list[bytes]
-    answers: "asyncio.Future[Answers]"
+    answers: asyncio.Future[Answers]
     since: float
     deadline: float
 
@@ -32,7 +29,7 @@ class Job:
         """Bytes of the longest text."""
         return max(map(len, self.inputs))
 
-    def finish(self, result: "Answers | RequestError") -> None:
+    def finish(self, result: Answers | RequestError) -> None:
         """Answers, unless nobody waits any more; for the event loop only."""
         if self.answers.done():
             return
@@ -42,7 +39,7 @@ class Job:
             self.answers.set_result(result)
 
 
-def run(batch: list[Job]) -> "Sequence[Answers | RequestError]":
+def run(batch: list[Job]) -> Sequence[Answers | RequestError]:
     """Returns an answer or an error per job; one request's bad input is no other's."""
     inputs = batch[0].inputs if len(batch) == 1 else [text for job in batch for text in job.inputs]
     try:
@@ -60,12 +57,12 @@ def run(batch: list[Job]) -> "Sequence[Answers | RequestError]":
     return [answers] if len(batch) == 1 else _split(answers, [len(job.inputs) for job in batch])
 
 
-def _ask(job: Job, inputs: Sequence[bytes]) -> "Answers":
+def _ask(job: Job, inputs: Sequence[bytes]) -> Answers:
     model = job.version.loaded
     return model.answer_examples(inputs) if job.signature == features.EXAMPLES_SIGNATURE else model.answer(inputs)
 
 
-def _split(answers: "Answers", sizes: list[int]) -> list["Answers"]:
+def _split(answers: Answers, sizes: list[int]) -> list[Answers]:
     kind, start, parts = type(answers), 0, []
     for size in sizes:
         end = start + size

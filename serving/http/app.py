@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from starlette.applications import Starlette
@@ -22,9 +22,7 @@ from serving.http.routes import QUIET, is_open, make_routes
 from serving.limits import Gate, Receive
 from serving.protocol.replies import render_metadata, render_status
 from serving.protocol.targets import parse_target
-
-if TYPE_CHECKING:
-    from serving.repository.repository import Repository
+from serving.repository.repository import Repository
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -48,7 +46,7 @@ class App:
 
     def __init__(
         self,
-        repository: "Repository",
+        repository: Repository,
         config: ServerConfig,
         token: str | None = None,
         metrics: Metrics | None = None,

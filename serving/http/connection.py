@@ -10,16 +10,14 @@ import re
 import time
 from collections.abc import Sized
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serving.errors import Code, RequestError
+from serving.http.app import App
 from serving.protocol.replies import render_error
-
-if TYPE_CHECKING:
-    from serving.http.app import App
 
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 # Of a refused body this many times `body_bytes` are still read, so that the client gets to read the refusal.

@@ -4,10 +4,8 @@ import itertools
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from serving.http.metrics import Series
+from serving.http.metrics import Series
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from components import features
 from serving.batching.batcher import Batcher
@@ -27,17 +26,15 @@ from serving.protocol.model_inputs import Limits
 from serving.protocol.replies import render_error, render_predictions
 from serving.protocol.targets import Target, parse_target
 from serving.protocol.tensorflow_serving import parse_predict, refuse_examples
-
-if TYPE_CHECKING:
-    from serving.repository.repository import Repository
-    from serving.repository.versions import Version
+from serving.repository.repository import Repository
+from serving.repository.versions import Version
 
 Answer = tuple[int, bytes, Headers]
 """Status, body, and the headers beside those of every answer."""
 Content = tuple[bytes, Headers]
 Parsed = tuple[str, list[bytes], Callable[[Answers], bytes]]
 """Signature, its inputs, and what makes a reply of the answers."""
-Parse = Callable[[bytes, Target, "Version"], Parsed]
+Parse = Callable[[bytes, Target, Version], Parsed]
 
 _LOGGER = logging.getLogger("newsdesk.serving")
 _CHALLENGER, _CHAMPION = "challenger", "champion"
@@ -59,7 +56,7 @@ class Predictor:
 
     def __init__(
         self,
-        repository: "Repository",
+        repository: Repository,
         config: ServerConfig,
         gate: Gate,
         batcher: Batcher,
@@ -127,18 +124,18 @@ class Predictor:
         finally:
             held.__exit__(None, None, None)
 
-    def _parse_predict(self, body: bytes, target: Target, version: "Version") -> Parsed:
+    def _parse_predict(self, body: bytes, target: Target, version: Version) -> Parsed:
         if target.action != "predict":
             refuse_examples(body, self.limits, version.loaded.signatures, target.action)
         request = parse_predict(body, self.limits, INPUTS)
         return request.signature, request.inputs, partial(render_predictions, rows=request.rows)
 
-    def _parse_infer(self, body: bytes, target: Target, version: "Version") -> Parsed:
+    def _parse_infer(self, body: bytes, target: Target, version: Version) -> Parsed:
         request = parse_infer(body, self.limits)
         render = partial(render_infer, request, model=version.model, version=version.number)
         return features.SERVING_SIGNATURE, request.inputs, render
 
-    def _hold(self, exchange: Exchange, target: Target) -> tuple[AbstractContextManager["Version"], "Version"]:
+    def _hold(self, exchange: Exchange, target: Target) -> tuple[AbstractContextManager[Version], Version]:
         """Returns the version that is to answer, and what keeps it in memory until it is left."""
         exchange.model = target.model
         label = target.label
@@ -200,7 +197,7 @@ class Predictor:
             self._log.add(record)
 
 
-async def _answers_or_leave(answers: "asyncio.Future[Answers]", receive: Receive) -> Answers:
+async def _answers_or_leave(answers: asyncio.Future[Answers], receive: Receive) -> Answers:
     """Returns the answers, unless the client goes before they are there.
 
     Raises:
@@ -216,7 +213,7 @@ async def _answers_or_leave(answers: "asyncio.Future[Answers]", receive: Receive
         del answers, watch
 
 
-def _watch(answers: "asyncio.Future[Answers]", receive: Receive) -> None:
+def _watch(answers: asyncio.Future[Answers], receive: Receive) -> None:
     """Begins to look whether a client goes."""
 
     async def leave() -> None:

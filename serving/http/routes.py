@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING
 
 import orjson
 from starlette.requests import Request
@@ -19,9 +18,7 @@ from serving.page import docs as docs_page
 from serving.page.routes import page_routes
 from serving.protocol import kserve
 from serving.protocol.targets import Target, parse_version
-
-if TYPE_CHECKING:
-    from serving.repository.repository import Repository
+from serving.repository.repository import Repository
 
 QUIET = frozenset(each.path for each in ENDPOINTS if each.quiet)
 """Logged only when the answer is not 200."""
@@ -34,7 +31,7 @@ def is_open(path: str) -> bool:
 
 
 def make_routes(
-    repository: "Repository",
+    repository: Repository,
     config: ServerConfig,
     own: metrics.Metrics,
     predictor: Predictor,
@@ -82,9 +79,7 @@ def make_routes(
     ]
 
 
-def _kserve_handlers(
-    repository: "Repository", predictor: Predictor, is_ready: Callable[[], bool]
-) -> dict[str, Handler]:
+def _kserve_handlers(repository: Repository, predictor: Predictor, is_ready: Callable[[], bool]) -> dict[str, Handler]:
     async def server(request: Request) -> Response:
         about = {"name": "newsdesk", "version": installed_version("newsdesk"), "extensions": []}
         return _json(orjson.dumps(about))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -27,10 +27,8 @@ from serving.page.explain import explain, find_words
 from serving.page.figures import read_figures
 from serving.page.files import file_routes
 from serving.protocol.model_inputs import Limits
-
-if TYPE_CHECKING:
-    from serving.repository.repository import Repository
-    from serving.repository.versions import Version
+from serving.repository.repository import Repository
+from serving.repository.versions import Version
 
 # An explanation is as much work as a request for each of its words: one at a time leaves a core to those.
 _AT_A_TIME = 1
@@ -62,7 +60,7 @@ class ExplainRequest(BaseModel):
     label: str | None = None
 
 
-def page_routes(repository: "Repository", most_words: int, text_characters: int, seconds: float) -> list[Route]:
+def page_routes(repository: Repository, most_words: int, text_characters: int, seconds: float) -> list[Route]:
     """Returns the routes of the page: its files, which hold no secret, and ``/explain``, which a token may guard.
 
     What they refuse they raise, for the application around them to tell (``serving.http.app.tell_refusal``) and count.
@@ -156,7 +154,7 @@ class _Turns:
 class _Desk:
     """What the page is told, from what is loaded; not for the event loop."""
 
-    def __init__(self, repository: "Repository", most_words: int, text_characters: int):
+    def __init__(self, repository: Repository, most_words: int, text_characters: int):
         self._repository = repository
         self._most_words = most_words
         self._text_characters = text_characters
@@ -199,7 +197,7 @@ class _Desk:
         versions += [self._describe(version) for version in others if version.number != versions[0]["version"]]
         return {"model": name, "versions": versions, "problem": None}
 
-    def _describe(self, version: "Version") -> dict[str, Any]:
+    def _describe(self, version: Version) -> dict[str, Any]:
         if version.loaded not in self._figures:
             self._figures[version.loaded] = _figures(version)
         return {
@@ -210,7 +208,7 @@ class _Desk:
         }
 
 
-def _figures(version: "Version") -> dict[str, Any]:
+def _figures(version: Version) -> dict[str, Any]:
     try:
         return {"figures": read_figures(version.loaded.directory).model_dump(), "figures_problem": None}
     except BadInputError as error:
