@@ -12,12 +12,12 @@ from components.clean import printable
 from components.errors import BadInputError
 from pipeline.cli.options import json_option, name_option, workspace_option
 from pipeline.cli.process import say
+from pipeline.workspace.place import Workspace
 
 if TYPE_CHECKING:
     from components.registry.promotion import Move
     from components.registry.registry import RegisteredVersion, Registry
     from pipeline.workspace.garbage import Collection, Item
-    from pipeline.workspace.place import Workspace
 
 
 @click.group("models", short_help="pushed versions and registry aliases")
@@ -138,7 +138,6 @@ def gc_(keep: int, dry_run: bool, name: str, workspace: Path, as_json: bool) -> 
     Reports stay.
     """
     from pipeline.workspace.garbage import collect
-    from pipeline.workspace.place import Workspace
 
     place = Workspace(workspace.resolve())
     found = collect(place, name, keep, dry_run)
@@ -151,7 +150,6 @@ def gc_(keep: int, dry_run: bool, name: str, workspace: Path, as_json: bool) -> 
 def _open(name: str, workspace: Path, look: bool = False, move: bool = False) -> "tuple[Registry, Workspace]":
     from components.registry.promotion import find_apart
     from components.registry.registry import Registry
-    from pipeline.workspace.place import Workspace
     from pipeline.workspace.stores import find_stores
 
     place = Workspace(workspace.resolve())
@@ -165,7 +163,7 @@ def _open(name: str, workspace: Path, look: bool = False, move: bool = False) ->
     return registry, place
 
 
-def _summary(item: "RegisteredVersion", place: "Workspace") -> dict[str, Any]:
+def _summary(item: "RegisteredVersion", place: Workspace) -> dict[str, Any]:
     number = item.serving_version
     directory = None if number is None else place.model_base(item.name) / str(number)
     return {

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from components.errors import BadInputError
 from pipeline.cli.asked import compile_target
 from pipeline.cli.options import json_option, target_options
 from pipeline.cli.process import say
@@ -21,8 +22,6 @@ def command(
     target: str, assignments: tuple[str, ...], scheduled: bool, replace: bool, as_json: bool, **asked: Any
 ) -> None:
     """Compiles the graph and hands it over, once the target can run it."""
-    from components.errors import BadInputError
-
     if replace and not scheduled:
         raise BadInputError("--replace is for schedules: add --schedule")
     config, text, problems = compile_target(target, **asked)
