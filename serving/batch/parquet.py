@@ -9,6 +9,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+import pyarrow as pa
+from pyarrow import parquet
+
 from components.errors import BadInputError
 from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
@@ -27,8 +30,6 @@ def inspect_parquet(file: IO[bytes], path: str, asked: Sequence[str]) -> Layout:
     Raises:
         BadInputError: It is no Parquet, names a column twice, or has nothing to classify.
     """
-    import pyarrow as pa
-
     schema = open_parquet(file, path).schema_arrow
     columns = tuple(schema.names)
     if len(set(columns)) != len(columns):
@@ -56,8 +57,6 @@ def read_parquet(
         place: Row to begin with.
         text_only: Whether only the columns to classify are read.
     """
-    import pyarrow as pa
-
     source = open_parquet(file, path)
     columns = list(layout.text) if text_only else None
     skip, groups = place.offset, list(range(source.num_row_groups))
@@ -91,9 +90,6 @@ def open_parquet(file: IO[bytes], path: str) -> Any:
     Raises:
         BadInputError: The file is no Parquet, or has a column of a type that is code.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
     found = pa.cpp_version_info
     if (found.major, found.minor, found.patch) < _SAFE_VERSION:
         import pyarrow_hotfix  # noqa: F401  such a column raises an error from here on

@@ -17,6 +17,8 @@ from itertools import groupby
 from typing import IO, Any
 
 import orjson
+import pyarrow as pa
+from pyarrow import parquet
 
 from components.errors import BadInputError
 from serving.batch.files import CSV, JSON_LINES, PARQUET, open_input
@@ -96,8 +98,6 @@ def join_parts(target: str, parts: Iterable[str], head: bytes, file: IO[bytes]) 
             with open_input(part) as source:
                 shutil.copyfileobj(source, file)
         return
-    from pyarrow import parquet
-
     writer = None
     for part in parts:
         with open_input(part) as source:
@@ -145,8 +145,6 @@ class _ParquetWriter(Writer):
         self._held: list[Any] = []
 
     def write(self, rows: Sequence[Row], answers: Answers, probabilities: Any) -> None:
-        import pyarrow as pa
-
         table = self._table(rows)
         for name, values in zip(
             self._names, (pa.array(answers.labels, pa.string()), pa.array(probabilities, pa.float32())), strict=True
@@ -163,9 +161,6 @@ class _ParquetWriter(Writer):
             self._writer.close()
 
     def _flush(self) -> None:
-        import pyarrow as pa
-        from pyarrow import parquet
-
         table = pa.concat_tables(self._held)
         self._held.clear()
         if self._writer is None:
@@ -173,8 +168,6 @@ class _ParquetWriter(Writer):
         self._writer.write_table(table)
 
     def _table(self, rows: Sequence[Row]) -> Any:
-        import pyarrow as pa
-
         if self._source == PARQUET:
             return pa.Table.from_batches(_record_batches(rows))
         kinds = {column: self._layout.kinds.get(column, "string") for column in self._layout.columns}
@@ -189,8 +182,6 @@ class _ParquetWriter(Writer):
 
 def _record_batches(rows: Sequence[Row]) -> list[Any]:
     """Returns rows of Parquet as Arrow's batches, one for each that they were read in."""
-    import pyarrow as pa
-
     groups = groupby((row.values for row in rows), key=lambda values: id(values[0]))
     parts = ([*group] for _, group in groups)
     return [part[0][0].take(pa.array([number for _, number in part])) for part in parts]

@@ -5,7 +5,7 @@ from importlib.metadata import version as installed_version
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
 from components import features
@@ -48,10 +48,10 @@ def make_routes(
     """
 
     async def healthz(request: Request) -> Response:
-        return _text(b"ok\n")
+        return PlainTextResponse("ok\n")
 
     async def readyz(request: Request) -> Response:
-        return _text(b"ready\n") if ready() else _text(b"not ready\n", 503)
+        return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
 
     async def own_metrics(request: Request) -> Response:
         return Response(own.render(), media_type=metrics.CONTENT_TYPE)
@@ -123,10 +123,6 @@ def _kserve_handlers(repository: Repository, predictor: Predictor, is_ready: Cal
 def _target(request: Request) -> Target:
     given = request.path_params.get("version")
     return Target(request.path_params["model"], None if given is None else parse_version(given), None, "predict")
-
-
-def _text(content: bytes, status: int = 200) -> Response:
-    return Response(content, status, media_type="text/plain; charset=utf-8")
 
 
 def _json(content: bytes, status: int = 200) -> Response:

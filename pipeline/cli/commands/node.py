@@ -1,7 +1,9 @@
 """``newsdesk node``: the steps of a run that an orchestrator, or a shell, puts together."""
 
 import os
+import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +160,6 @@ def _request(
     reuse: bool,
     parameters: dict[str, Any],
 ) -> Any:
-    import sys
-    from datetime import UTC, datetime
-
     from components.example_gen.spans import describe, open_data
     from pipeline.cli.asked import configure, data_directory, prepare
     from pipeline.config.config import override
