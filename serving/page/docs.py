@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ def render_docs() -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"json": _layout, "prose": _prose, "slug": _slug}
+    environment.filters |= {
+        "json": partial(json.dumps, ensure_ascii=False, indent=2),
+        "prose": _prose,
+        "slug": lambda text: re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-"),
+    }
     css = (_PAGE / "docs.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     page = environment.get_template("docs.html").render(
@@ -97,16 +101,8 @@ def _name(schema: dict[str, Any]) -> str | None:
     return schema["$ref"].rsplit("/", 1)[-1] if "$ref" in schema else None
 
 
-def _layout(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
-
-
 def _prose(text: str) -> Markup:
     """Sets what stands between backquotes as code; everything is escaped."""
     parts = _CODE.split(text)
     shown = [Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)]
     return Markup("").join(shown)
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -43,7 +43,9 @@ class Catalogue:
             RequestError: Nothing of that name is available, in the words of TensorFlow Serving.
         """
         with self._lock:
-            held = self._find(model, version, label)
+            if model not in self._models:
+                raise unknown_servable(model, version) if label is None else unknown_label(label)
+            held = self._models[model].find(version, label)
             held.users += 1
             serving = held.version
         try:
@@ -155,11 +157,6 @@ class Catalogue:
                 if held.state in _IN_MEMORY:
                     found.setdefault(held.directory.parent, set()).add(held.number)
         return found
-
-    def _find(self, model: str, version: int | None, label: str | None) -> Held:
-        if model in self._models:
-            return self._models[model].find(version, label)
-        raise unknown_servable(model, version) if label is None else unknown_label(label)
 
     def _all_labels(self) -> dict[tuple[str, str], int]:
         return {(name, label): at for name, model in self._models.items() for label, at in model.labels.items()}
