@@ -1,7 +1,5 @@
 """Named configurations. Each docstring gives the command; ``benchmarks/`` has the measured results."""
 
-from collections.abc import Callable
-
 from components.errors import BadInputError
 from components.gates.model.gate import GATE as MODEL_GATE
 from components.gates.model.gate import ModelGateConfig
@@ -102,13 +100,7 @@ def seed() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {
-    "sample": sample,
-    "fast": fast,
-    "ag-news": ag_news,
-    "best": best,
-    "seed": seed,
-}
+PRESETS = {make.__name__.replace("_", "-"): make for make in (sample, fast, ag_news, best, seed)}
 
 
 def make_config(preset: str) -> Config:
