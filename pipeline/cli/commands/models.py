@@ -10,7 +10,7 @@ import click
 
 from components.clean import printable
 from components.errors import BadInputError
-from pipeline.cli.options import json_option, name_option, workspace_option
+from pipeline.cli.options import json_option, name_option, several, workspace_option
 from pipeline.cli.process import say
 from pipeline.workspace.place import Workspace
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from components.registry.promotion import Move
     from components.registry.registry import RegisteredVersion, Registry
     from pipeline.workspace.garbage import Collection, Item
+
+_common = several(name_option, workspace_option, json_option)
 
 
 @click.group("models", short_help="pushed versions and registry aliases")
@@ -61,9 +63,7 @@ def list_(name: str, everything: bool, workspace: Path, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("version", type=click.IntRange(1))
-@name_option
-@workspace_option
-@json_option
+@_common
 def show(version: int, name: str, workspace: Path, as_json: bool) -> None:
     """Shows one version: where it is, what the gates said, how it scored."""
     from components.push.manifest import verify
@@ -92,9 +92,7 @@ def show(version: int, name: str, workspace: Path, as_json: bool) -> None:
 @command.command("promote")
 @click.argument("version", type=click.IntRange(1))
 @click.option("--as", "alias", type=click.Choice(["champion", "challenger"]), default="champion", show_default=True)
-@name_option
-@workspace_option
-@json_option
+@_common
 def promote_(version: int, alias: str, name: str, workspace: Path, as_json: bool) -> None:
     """Makes a pushed version the champion, or the challenger."""
     from components.registry.promotion import promote
@@ -104,9 +102,7 @@ def promote_(version: int, alias: str, name: str, workspace: Path, as_json: bool
 
 
 @command.command("rollback")
-@name_option
-@workspace_option
-@json_option
+@_common
 def rollback_(name: str, workspace: Path, as_json: bool) -> None:
     """Makes the champion before this one the champion again."""
     from components.registry.promotion import rollback
@@ -128,9 +124,7 @@ def adopt(name: str, workspace: Path) -> None:
 @command.command("gc", short_help="delete old versions and old runs")
 @click.option("--keep", required=True, type=click.IntRange(1), help="How many versions, and runs, stay in any case.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go, and how much it is.")
-@name_option
-@workspace_option
-@json_option
+@_common
 def gc_(keep: int, dry_run: bool, name: str, workspace: Path, as_json: bool) -> None:
     """Deletes the pushed versions and the pipeline runs that are not among the newest.
 
