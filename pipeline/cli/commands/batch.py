@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.errors import BadInputError, check_address
+from pipeline.cli.asked import configure, with_beam
 from pipeline.cli.options import beam_option, json_option, workspace_option
 from pipeline.cli.process import say
 
@@ -89,7 +90,6 @@ def command(
     JSON lines dates and times are ISO 8601, decimals strings and NaN null; into Parquet a JSON column of mixed or
     nested values is a string of JSON. Bytes, durations and maps go into Parquet only.
     """
-    from pipeline.cli.asked import with_beam
     from pipeline.cli.screen import Progress, quiet, silence_warnings
     from pipeline.config.beam import beam_args
 
@@ -127,8 +127,6 @@ def command(
 
 
 def _engine(settings: tuple[str, ...]) -> "BeamConfig":
-    from pipeline.cli.asked import configure
-
     for setting in settings:
         if not setting.strip().startswith("beam."):
             raise BadInputError(f"batch inference has no settings but beam.KEY=VALUE, not {setting!r}")

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from components.errors import BadInputError
+from pipeline.cli.asked import configure, data_directory, prepare
 from pipeline.cli.options import json_option, run_options
 from pipeline.cli.process import collect_seldom, end_on_sigterm, say
 
@@ -42,7 +43,6 @@ def command(
     """Decides once whether to retrain, says why, and does it."""
     collect_seldom()
     from components.example_gen.window import Window
-    from pipeline.cli.asked import configure, data_directory
     from pipeline.cli.screen import Progress, quiet, silence_warnings
     from pipeline.config.beam import check_local
     from pipeline.workspace.place import open_workspace
@@ -93,7 +93,7 @@ def _open(
     progress: "Progress",
     screen: IO[str],
 ) -> "Retrainer":
-    from components.example_gen.spans import holds_spans
+    from components.example_gen.spans import describe, holds_spans
     from components.gates.data.gate import GATE as DATA_GATE
     from components.registry.registry import Registry
     from pipeline.retrain.diary import tell
@@ -111,8 +111,6 @@ def _open(
     store = stores.tracking
 
     def run(source: "Source", run_id: str, champion: str | None) -> "RunResult":
-        from components.example_gen.spans import describe
-        from pipeline.cli.asked import prepare
         from pipeline.retrain.warm import find_warm_start
         from pipeline.run.execute import execute
         from pipeline.run.record import Request
