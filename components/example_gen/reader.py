@@ -17,6 +17,9 @@ from components.features import LINE_BREAK
 
 COLUMNS = 3
 MAX_FIELD_CHARACTERS = 1_000_000
+# An open quote swallows what follows; a record that long is broken.
+_MOST_LINES = 1_000
+_DIGEST_DIGITS = 16
 _HEADER_TITLES = {"title", "headline"}
 _HEADER_DESCRIPTIONS = {"description", "text", "content"}
 _RECORD_START = re.compile(r'"[^"\n]{0,40}",|\d+,')
@@ -66,14 +69,14 @@ def read_records(lines: Iterable[str]) -> Iterator[Row | Malformed]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Malformed(start, f"broken quoting: {error}", _digest(source.recover()))
+            yield Malformed(start, f"broken quoting: {error}", source.recover())
             first = False
             continue
         if not fields:
             continue
         if source.record().count('"') % 2:
             # csv takes a quote inside an unquoted field for text; a sound record has an even number.
-            yield Malformed(start, "broken quoting: a quote is missing", _digest(source.recover()))
+            yield Malformed(start, "broken quoting: a quote is missing", source.recover())
         elif not (first and _is_header(fields)):
             yield _check(fields, start, source)
         first = False
@@ -92,8 +95,11 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._ahead.pop() if self._ahead else next(self._lines)
-        self.number += 1
+        if len(self._record) == _MOST_LINES:
+            raise csv.Error(f"no end within {_MOST_LINES:,} lines")
+        line = self._take()
+        if line is None:
+            raise StopIteration
         self._record.append(line)
         return line
 
@@ -104,15 +110,21 @@ class _Lines:
         return "".join(self._record)
 
     def recover(self) -> str:
-        """Gives up the first line of a broken record, and those behind it that start no record."""
+        """Gives up the first line of a broken record and those behind it that start none; returns their digest."""
         lost, *rest = self._record
         self._push_back(rest)
-        for line in self:
+        digest = hashlib.sha256(lost.encode(errors="surrogateescape"))
+        while (line := self._take()) is not None:
             if _RECORD_START.match(line):
                 self._push_back([line])
                 break
-            lost += line
-        return lost
+            digest.update(line.encode(errors="surrogateescape"))
+        return digest.hexdigest()[:_DIGEST_DIGITS]
+
+    def _take(self) -> str | None:
+        line = self._ahead.pop() if self._ahead else next(self._lines, None)
+        self.number += line is not None
+        return line
 
     def _push_back(self, lines: list[str]) -> None:
         self.number -= len(lines)
@@ -152,4 +164,4 @@ def _join(*parts: str) -> str:
 
 
 def _digest(record: str) -> str:
-    return hashlib.sha256(record.encode(errors="surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(record.encode(errors="surrogateescape")).hexdigest()[:_DIGEST_DIGITS]

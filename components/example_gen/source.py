@@ -18,6 +18,8 @@ TRAIN_FILE = "train.csv"
 TEST_FILE = "test.csv"
 SAMPLE_DIR = Path(__file__).parent / "sample"
 """The bundled sample: 800 items written for this project."""
+MOST_LINE_CHARACTERS = 4 << 20
+"""Of a file that is read; a longer line is a sign of another kind of file."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +72,31 @@ def combine(classes: tuple[str, ...], digests: Iterable[bytes]) -> str:
 
 
 @contextmanager
-def open_lines(path: str) -> Iterator[io.TextIOBase]:
+def open_lines(path: str) -> Iterator[Iterator[str]]:
     """Opens a plain or gzipped file for ``reader.read_records``; any path that Beam's filesystems know.
 
     Raises:
-        BadInputError: The file is not a readable gzip archive although its name says so.
+        BadInputError: The file is not a readable gzip archive although its name says so, or it has a line that is too
+            long to be held in memory.
     """
     with _open_bytes(path) as raw:
         binary = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
         try:
-            yield io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            yield _short_lines(text, path)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise BadInputError(_damaged(path, error)) from error
+
+
+def _short_lines(text: io.TextIOBase, path: str) -> Iterator[str]:
+    number = 0
+    while line := text.readline(MOST_LINE_CHARACTERS + 1):
+        number += 1
+        if len(line) > MOST_LINE_CHARACTERS:
+            raise BadInputError(
+                f"line {number} of {path} is longer than {MOST_LINE_CHARACTERS:,} characters: is this the right file?"
+            )
+        yield line
 
 
 def _find(directory: Path, name: str) -> str:

@@ -244,17 +244,18 @@ def open_runs(store: Store, mine: Callable[[FoundRun], bool], close: bool) -> li
     return found
 
 
-@contextmanager
-def start_run(
-    store: Store, experiment: str, name: str, spool: Spool, tags: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[TrackedRun]:
-    """Opens a run and closes it as FINISHED, or with the reason in the tag ``reason``: as FAILED, or as KILLED where
-    the process was asked to end.
+def open_run(
+    store: Store, experiment: str, name: str, spool: Spool, tags: Mapping[str, str], resume: bool = False
+) -> TrackedRun:
+    """Opens a run, in an experiment that is made if it is missing; what earlier runs left in the spool is delivered.
 
-    What earlier runs left in the spool is delivered before.
-
-    An experiment that is missing is made. ``spool`` keeps what cannot be delivered. ``tags`` are there as soon as the
-    run is, whenever this is killed.
+    Args:
+        store: MLflow's.
+        experiment: Its name.
+        name: Of the run.
+        spool: Keeps what cannot be delivered.
+        tags: Are there as soon as the run is, whenever this is killed.
+        resume: Whether a run of that name is taken up, which an earlier attempt opened.
 
     Raises:
         BadInputError: The store does not answer or refuses.
@@ -265,9 +266,21 @@ def start_run(
         experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
         # Not earlier: the calls above showed that this is MLflow's store, so what it refuses now it refuses for good.
         spool.deliver(client)
-        run = TrackedRun(client, client.create_run(experiment_id, None, dict(tags), name).info.run_id, spool)
+        before = client.search_runs([experiment_id], f"attributes.run_name = '{name}'") if resume else []
+        run = before[0] if before else client.create_run(experiment_id, None, dict(tags), name)
     except AWAY as error:
         raise refused(store, error) from error
+    return TrackedRun(client, run.info.run_id, spool)
+
+
+@contextmanager
+def start_run(
+    store: Store, experiment: str, name: str, spool: Spool, tags: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[TrackedRun]:
+    """Opens a run as ``open_run`` does and closes it as FINISHED, or with the reason in the tag ``reason``: as FAILED,
+    or as KILLED where the process was asked to end.
+    """
+    run = open_run(store, experiment, name, spool, tags)
     status = RunStatus.FAILED
     try:
         yield run

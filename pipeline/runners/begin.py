@@ -9,8 +9,8 @@ from typing import Any
 from tfx.orchestration.pipeline import Pipeline
 
 from components.files import write_whole
-from components.registry.spool import AWAY, Spool
-from components.registry.tracking import Store, TrackedRun, connect, refused
+from components.registry.spool import Spool
+from components.registry.tracking import open_run
 from pipeline.graph import RegistryState, create_pipeline
 from pipeline.run.launch import compile_graph
 from pipeline.run.record import Request, new_run_id
@@ -19,7 +19,6 @@ from pipeline.runners.parameters import slug
 from pipeline.runners.steps import Decided, Steps
 from pipeline.workspace.abandoned import WORKSPACE
 from pipeline.workspace.metadata import MetadataPlace
-from pipeline.workspace.place import Workspace
 from pipeline.workspace.stores import remember
 
 
@@ -72,7 +71,9 @@ def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeli
         config, request.source, request.workspace, request.prepared, registry, request.enable_cache, metadata or None
     )
     keep(pipeline, run_id)
-    tracked = _open_run(store, config.name, run_id, request.workspace)
+    # Another process ends it.
+    owner = {WORKSPACE: str(request.workspace.root)}
+    tracked = open_run(store, config.name, run_id, Spool(request.workspace.spool), owner, resume=True)
     describe(tracked, request, run_id)
     tracked.tags({"job": steps.job})
     decided = Decided(
@@ -90,17 +91,3 @@ def decide(steps: Steps, request: Request, metadata: str, keep: Callable[[Pipeli
     remember(request.workspace, config.stores)
     steps.decide(decided)
     return decided
-
-
-def _open_run(store: Store, experiment: str, name: str, workspace: Workspace) -> TrackedRun:
-    """Returns an open MLflow run, which another process ends: a new one, or that of an earlier attempt."""
-    client, spool = connect(store), Spool(workspace.spool)
-    try:
-        found = client.get_experiment_by_name(experiment)
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment, store.artifacts)
-        spool.deliver(client)
-        runs = client.search_runs([experiment_id], f"attributes.run_name = '{name}'")
-        run = runs[0] if runs else client.create_run(experiment_id, None, {WORKSPACE: str(workspace.root)}, name)
-    except AWAY as error:
-        raise refused(store, error) from error
-    return TrackedRun(client, run.info.run_id, spool)

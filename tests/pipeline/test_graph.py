@@ -67,7 +67,7 @@ def test_a_setting_concerns_the_nodes_that_it_is_handed_to(
 
 
 def test_a_change_of_the_registry_concerns_those_that_read_it(nodes: Nodes) -> None:
-    assert difference(nodes(), nodes(snapshot="champion 2")) == {"Champion", "Register", "Promote"}
+    assert difference(nodes(), nodes(snapshot="champion 2")) == {"Champion", "Register", "Pusher", "Promote"}
 
 
 def test_a_length_of_the_bert_family_concerns_texts_and_training_and_its_weights_only_the_training(

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+import itertools
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,21 @@ def test_a_field_beyond_a_million_characters_spoils_one_record() -> None:
     assert (before, after) == (Row("1", GOOD_TEXT, 1), Row("1", GOOD_TEXT, 3))
     assert isinstance(bad, Malformed)
     assert bad.line == 2
+
+
+def test_a_quote_that_nobody_closes_holds_no_more_than_a_thousand_lines_in_memory() -> None:
+    """Lines are let go as they are passed, however far behind the next record begins."""
+    lines = 200_000
+    tracemalloc.start()
+    broken, *rest = read_records(
+        itertools.chain(['"2","open\n'], (f"line {number}\n" for number in range(lines)), [GOOD])
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(broken, Malformed)
+    assert "no end within 1,000 lines" in broken.reason
+    assert rest == [Row("1", GOOD_TEXT, lines + 2)]
+    assert peak < 1_000_000
 
 
 def test_the_digest_differs_between_records() -> None:

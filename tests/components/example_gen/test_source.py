@@ -3,6 +3,7 @@
 import gzip
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,3 +200,19 @@ def test_lines_keep_their_ends_and_undecodable_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\xff\n\xef\xbb\xbfthree")
     with open_lines(str(path)) as lines:
         assert list(lines) == ["one\r\n", "two\udcff\n", "\ufeffthree"]
+
+
+def test_a_line_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    """A gzip of kilobytes holds one of hundreds of megabytes."""
+    path = tmp_path / "train.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b'"1","a","b"\n')
+        for _ in range(64):
+            file.write(b"x" * (1 << 20))
+    tracemalloc.start()
+    too_long = pytest.raises(BadInputError, match=r"line 2 of .*train.csv.gz is longer than 4,194,304 characters")
+    with too_long, open_lines(str(path)) as lines:
+        list(lines)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24 << 20

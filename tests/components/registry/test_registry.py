@@ -396,7 +396,9 @@ def mlflow_uri(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    # Set first, so that what MLflow sets itself is undone too.
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, "")
     yield use
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
