@@ -1,6 +1,8 @@
-"""Layers that every model family uses."""
+"""Layers that every model family uses.
 
-import inspect
+Arguments of a layer are plain values: Keras makes the layer's configuration of them.
+"""
+
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,14 +17,6 @@ from components import features
 _LARGE = 1e9
 seeds = [(tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64) for _ in itertools.count())]
 """The last yields one for each stateless operation that draws in training."""
-
-
-class Layer(tf_keras.layers.Layer):
-    """A layer whose configuration is what its constructor takes; each argument is an attribute of the same name."""
-
-    def get_config(self) -> dict[str, Any]:
-        names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
-        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @contextmanager
@@ -45,7 +39,7 @@ class Dropout(tf_keras.layers.Dropout):
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class MaskedPooling(Layer):
+class MaskedPooling(tf_keras.layers.Layer):
     """Mean, or mean and maximum side by side, over real tokens; zeros for a text without any.
 
     Call: states float32 [N, T, width], mask float32 [N, T] -> float32 [N, width or 2 * width].
@@ -66,7 +60,7 @@ class MaskedPooling(Layer):
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class WideNgrams(Layer):
+class WideNgrams(tf_keras.layers.Layer):
     """Linear model over words and hashed bigrams, the wide part of a wide and deep model (Cheng et al. 2016).
 
     A text's weights are summed and divided by the square root of its length. In training, ``word_dropout`` of
@@ -124,7 +118,7 @@ class WideNgrams(Layer):
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class Experts(Layer):
+class Experts(tf_keras.layers.Layer):
     """Answers with the mean of several experts' logits, a product of experts (Hinton 2002).
 
     In training they stay apart, so that each learns by itself: trained on their sum, the quick one would leave the

