@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from components.errors import BadInputError
 from components.push.manifest import (
     MANIFEST,
@@ -38,6 +40,7 @@ _CHUNK = 8 * 2**20
 # TensorFlow Serving does not know of manifests: without this file it does not take a directory for a model.
 _GRAPH = "saved_model.pb"
 _REASON_CHARACTERS = 200
+_ERRORS = (OSError, tf.errors.OpError)
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,15 @@ def push_remote(model: Path, base: str, extra: Mapping[str, str] | None = None) 
             _upload(model, place, own, dict(extra or {}), version)
         except BaseException:
             # Without its manifest it does not exist; what stays is removed by a later push.
-            with contextlib.suppress(*_errors()):
-                _gfile().rmtree(place)
+            with contextlib.suppress(*_ERRORS):
+                tf.io.gfile.rmtree(place)
             raise
     return RemotePushed(version, place, digest, new=True)
 
 
 def remote_versions(base: str) -> list[int]:
     """Returns the versions in an object store that have a manifest, lowest first."""
-    return [number for number in _numbers(base) if _gfile().exists(f"{base}/{number}/{MANIFEST}")]
+    return [number for number in _numbers(base) if tf.io.gfile.exists(f"{base}/{number}/{MANIFEST}")]
 
 
 def given_remote_versions(base: str) -> list[int]:
@@ -115,7 +118,7 @@ def _claim(base: str) -> int:
     """
     for _ in range(_CLAIM_ATTEMPTS):
         version = max(given_remote_versions(base), default=0) + 1
-        _gfile().makedirs(f"{base}/{CLAIMS}")
+        tf.io.gfile.makedirs(f"{base}/{CLAIMS}")
         _write(f"{base}/{CLAIMS}/{version}-{int(time.time())}-{uuid.uuid4().hex}", b"")
         if len(_claims(base).get(version, [])) == 1:
             return version
@@ -143,7 +146,7 @@ def _upload(model: Path, place: str, own: dict[str, str], extra: dict[str, str],
     for name, text in extra.items():
         sizes[name] = _write(f"{place}/{name}", text.encode())
     for name, size in sizes.items():
-        found = _gfile().stat(f"{place}/{name}").length
+        found = tf.io.gfile.stat(f"{place}/{name}").length
         if found != size:
             raise BadInputError(f"{place}/{name} has {found:,} bytes and not the {size:,} that were sent: push again")
     beside = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in extra.items()}
@@ -153,8 +156,8 @@ def _upload(model: Path, place: str, own: dict[str, str], extra: dict[str, str],
 def _copy(source: Path, target: str) -> tuple[str, int]:
     """Copies a file and returns SHA-256 and size of what was sent."""
     digest, size = hashlib.sha256(), 0
-    _gfile().makedirs(posixpath.dirname(target))
-    with source.open("rb") as file, _gfile().GFile(target, "wb") as out:
+    tf.io.gfile.makedirs(posixpath.dirname(target))
+    with source.open("rb") as file, tf.io.gfile.GFile(target, "wb") as out:
         while chunk := file.read(_CHUNK):
             out.write(chunk)
             digest.update(chunk)
@@ -163,7 +166,7 @@ def _copy(source: Path, target: str) -> tuple[str, int]:
 
 
 def _write(target: str, content: bytes) -> int:
-    with _gfile().GFile(target, "wb") as out:
+    with tf.io.gfile.GFile(target, "wb") as out:
         out.write(content)
     return len(content)
 
@@ -173,12 +176,12 @@ def _remove_abandoned(base: str) -> None:
     claims, whole = _claims(base), remote_versions(base)
     for version in _numbers(base):
         if version in claims and version not in whole and time.time() - max(claims[version]) > ABANDONED_SECONDS:
-            _gfile().rmtree(f"{base}/{version}")
+            tf.io.gfile.rmtree(f"{base}/{version}")
 
 
 def _manifest(base: str, version: int) -> dict[str, Any]:
     place = f"{base}/{version}/{MANIFEST}"
-    with _gfile().GFile(place, "rb") as file:
+    with tf.io.gfile.GFile(place, "rb") as file:
         return parse_manifest(file.read(), place)
 
 
@@ -187,11 +190,9 @@ def _numbers(base: str) -> list[int]:
 
 
 def _children(place: str) -> list[str]:
-    import tensorflow as tf
-
     try:
         # Some stores end the name of a prefix with a slash.
-        return [name.rstrip("/") for name in _gfile().listdir(place)]
+        return [name.rstrip("/") for name in tf.io.gfile.listdir(place)]
     except tf.errors.NotFoundError:
         return []
 
@@ -200,21 +201,8 @@ def _children(place: str) -> list[str]:
 def _told(base: str, what: str = "the model was not pushed to") -> Iterator[None]:
     try:
         yield
-    except _errors() as error:
+    except _ERRORS as error:
         why = " ".join(str(getattr(error, "message", None) or error).split())[:_REASON_CHARACTERS]
         raise BadInputError(
             f"{what} {base} ({why}): see that the store is known to TensorFlow and lets you write"
         ) from error
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    import tensorflow as tf
-
-    return OSError, tf.errors.OpError
-
-
-def _gfile() -> Any:
-    # Not at the top: whoever pushes to a directory need not wait for TensorFlow.
-    import tensorflow as tf
-
-    return tf.io.gfile
