@@ -8,8 +8,7 @@ What the graph itself may do is for ``components.push.model_graph``.
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from components.errors import BadInputError
@@ -54,12 +53,6 @@ _SIGNATURES = (
 _HEAD_BYTES = 512
 
 
-@dataclass(frozen=True)
-class _File:
-    place: str
-    status: os.stat_result
-
-
 def check_model_files(directory: Path, name: str | None = None) -> None:
     """Refuses whatever is not a plain SavedModel directory, by names, kinds and sizes of its files.
 
@@ -77,17 +70,18 @@ def check_model_files(directory: Path, name: str | None = None) -> None:
     """
     name = name or str(directory)
     try:
-        files = list(_walk(directory, name))
-        _check_sizes(files, name)
-        _check_whole({file.place for file in files}, name)
-        for file in files:
-            if file.place.startswith("assets/"):
-                _check_content(directory / file.place, file.place, name)
+        sizes = dict(_walk(directory, name))
+        _check_sizes(sizes, name)
+        _check_whole(sizes.keys(), name)
+        for place in sizes:
+            if place.startswith("assets/"):
+                _check_content(directory / place, place, name)
     except OSError as error:
         raise BadInputError(f"{name} cannot be read ({error.strerror}): see to its owner and permissions") from error
 
 
-def _walk(directory: Path, name: str) -> Iterator[_File]:
+def _walk(directory: Path, name: str) -> Iterator[tuple[str, int]]:
+    """Yields place and size of each file."""
     try:
         mode = directory.lstat().st_mode
     except FileNotFoundError as error:
@@ -113,22 +107,22 @@ def _walk(directory: Path, name: str) -> Iterator[_File]:
                 elif status.st_nlink > 1:
                     raise _refused(name, f"{inner[:200]!a} in it is a hard link to a file that has another name too")
                 else:
-                    yield _File(inner, status)
+                    yield inner, status.st_size
 
 
-def _check_sizes(files: list[_File], name: str) -> None:
-    for file in files:
-        most = next((most for pattern, most in _ALLOWED if pattern.fullmatch(file.place)), None)
+def _check_sizes(sizes: dict[str, int], name: str) -> None:
+    for place, size in sizes.items():
+        most = next((most for pattern, most in _ALLOWED if pattern.fullmatch(place)), None)
         if most is None:
-            raise _refused(name, f"{file.place[:200]!a} has no place in a SavedModel")
-        if file.status.st_size > most:
-            raise _refused(name, f"{file.place} has {file.status.st_size:,} bytes, more than {most:,}")
-    total = sum(file.status.st_size for file in files)
+            raise _refused(name, f"{place[:200]!a} has no place in a SavedModel")
+        if size > most:
+            raise _refused(name, f"{place} has {size:,} bytes, more than {most:,}")
+    total = sum(sizes.values())
     if total > MOST_BYTES:
         raise _refused(name, f"its files have {total:,} bytes, more than {MOST_BYTES:,}")
 
 
-def _check_whole(places: set[str], name: str) -> None:
+def _check_whole(places: Set[str], name: str) -> None:
     if _GRAPH not in places:
         raise _refused(name, f"it has no {_GRAPH}")
     shards = {match.groups() for match in map(_SHARD.fullmatch, places) if match}
