@@ -100,7 +100,9 @@ def push_model(model: Path, base: Path, extra: Mapping[str, str] | None = None) 
 
 
 def _push(model: Path, base: Path, extra: dict[str, str]) -> Pushed:
-    _make_base(base)
+    if not base.is_dir():
+        base.mkdir(parents=True, exist_ok=True)
+        base.chmod(_DIRECTORY_MODE)
     with locked(base):
         sweep(base)
         own = hash_model(model, extra)
@@ -134,12 +136,6 @@ def _push(model: Path, base: Path, extra: dict[str, str]) -> Pushed:
                 f"version {version} is in {base}, but a power cut may still lose it ({error.strerror}): check that disk"
             ) from error
     return Pushed(version, base / str(version), digest, new=True)
-
-
-def _make_base(base: Path) -> None:
-    if not base.is_dir():
-        base.mkdir(parents=True, exist_ok=True)
-        base.chmod(_DIRECTORY_MODE)
 
 
 def _holds(version_dir: Path, digest: str) -> bool:
