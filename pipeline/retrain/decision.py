@@ -29,7 +29,9 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns JSON values."""
-        return asdict(self) | {"evidence": self.evidence.to_dict()}
+        values = asdict(self)
+        values["evidence"]["moment"] = self.evidence.moment.isoformat()
+        return values
 
 
 def decide(evidence: Evidence, config: RetrainConfig, policies: Sequence[Policy] = POLICIES) -> Decision:

@@ -1,9 +1,8 @@
 """What a decision rests on, as plain values that can be written down."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,3 @@ class Evidence:
     refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     newest: NewestFacts | None = None
     unmeasured: Mapping[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns JSON values."""
-        return asdict(self) | {"moment": self.moment.isoformat()}

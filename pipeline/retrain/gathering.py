@@ -142,12 +142,12 @@ class Gatherer:
             spans = _without(spans, digest, item["reasons"])
         fresh: dict[str, Any] = {}
         good = set(judged)
+        wanted = Window.parse(self.data.spans)
         while True:
             try:
-                window = choose(spans, Window.parse(self.data.spans))
+                window = choose(spans, wanted)
             except BadInputError:
-                # There is none; a bad window was refused when the settings were read.
-                Window.parse(self.data.spans)
+                # There is none.
                 return spans, [], fresh
             span = next((item for item in reversed(window) if item.digest not in good), None)
             if span is None:

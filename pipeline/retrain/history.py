@@ -154,14 +154,13 @@ class Notes:
             BadInputError: The file is damaged.
         """
         try:
-            found = json.loads(self.path.read_bytes())
+            return json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise BadInputError(
                 f"{self.path} cannot be read ({error}): delete it, only which spans are late is lost"
             ) from error
-        return found
 
     def write(self, **values: Any) -> None:
         """Replaces some of them."""
