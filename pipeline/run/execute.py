@@ -3,14 +3,16 @@
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 from components.errors import BadInputError, GateRejectedError
 from components.outcomes import Outcome
 from components.registry.spool import Spool
 from components.registry.tracking import start_run
 from pipeline.graph import RegistryState, create_pipeline
+from pipeline.run.launch import annotate_run
 from pipeline.run.local import LocalRunner
-from pipeline.run.record import NodeRun, Request, RunResult
+from pipeline.run.record import NodeRun, Request, RunResult, explain
 from pipeline.run.track import describe, keep_report, link, tag_candidate, track
 from pipeline.workspace.abandoned import WORKSPACE, close_killed
 from pipeline.workspace.metadata import MetadataPlace
@@ -60,12 +62,12 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
                     runner.run()
                 finally:
                     result.nodes = [node.summary() for node in runner.nodes]
-                    link(tracked, runner.nodes, runner.annotate)
+                    link(tracked, runner.nodes, partial(annotate_run, place, run_id))
                     track(tracked, runner.nodes, request, result)
         except Exception as error:
             if not isinstance(error, BadInputError | GateRejectedError):
                 traceback.print_exc()
-            result.end(error)
+            result.outcome, result.reasons = explain(error)
         if result.mlflow_run_id:
             tag_candidate(tracked, runner.nodes, config.name, result)
         result.seconds = round(time.perf_counter() - started, 2)

@@ -125,10 +125,12 @@ class NodeLauncher:
         """Removes what an attempt that did not end has left in the outputs of this run's execution."""
         with reach(self._place) as handle:
             executions = self._executions(handle.store, node)
+        root = self._ir.runtime_spec.pipeline_root.field_value.string_value
         for execution in executions:
             if execution.last_known_state not in _DONE:
                 for output in node.outputs.outputs:
-                    shutil.rmtree(self._output_dir(node, output, execution.id), ignore_errors=True)
+                    directory = os.path.join(root, node.node_info.id, output, str(execution.id))
+                    shutil.rmtree(directory, ignore_errors=True)
 
     def _record_reason(self, node: Any, error: BaseException) -> int | None:
         """Writes why a node failed to its execution: the launcher records only that it did.
@@ -143,10 +145,6 @@ class NodeLauncher:
                 return None
             _end(handle.store, failed[-1], metadata_store_pb2.Execution.CANCELED if stopped else state, error)
             return failed[-1].id
-
-    def _output_dir(self, node: Any, output: str, execution_id: int) -> str:
-        root = self._ir.runtime_spec.pipeline_root.field_value.string_value
-        return os.path.join(root, node.node_info.id, output, str(execution_id))
 
 
 def judge(node: NodeRun) -> tuple[NodeRun, Exception | None]:

@@ -11,7 +11,7 @@ from typing import Any
 from tfx.orchestration.pipeline import Pipeline
 
 from components.outcomes import NodeState
-from pipeline.run.launch import NodeLauncher, annotate_run, compile_graph
+from pipeline.run.launch import NodeLauncher, compile_graph
 from pipeline.run.record import NodeRun
 from pipeline.workspace.metadata import MetadataPlace
 
@@ -27,7 +27,6 @@ class LocalRunner:
         self, pipeline: Pipeline, place: MetadataPlace, run_id: str, on_change: Callable[[list[NodeRun]], None]
     ):
         """Compiles the pipeline; ``on_change`` is called with all nodes whenever one changes."""
-        self._place, self._run_id = place, run_id
         self._launcher = NodeLauncher(compile_graph(pipeline, run_id), place, run_id)
         self._on_change = on_change
         self.nodes = [NodeRun(node_id) for node_id in self._launcher.node_ids]
@@ -46,10 +45,6 @@ class LocalRunner:
                 for later in range(position + 1, len(self.nodes)):
                     self._change(later, state=NodeState.SKIPPED)
                 raise error
-
-    def annotate(self, **properties: str) -> int:
-        """Writes custom properties to this run's context in the metadata store and returns the context's id."""
-        return annotate_run(self._place, self._run_id, **properties)
 
     def _change(self, position: int, **values: Any) -> None:
         self.nodes[position] = replace(self.nodes[position], **values)

@@ -101,10 +101,6 @@ class RunResult:
     report: str | None = None
     reasons: list[str] = field(default_factory=list)
 
-    def end(self, error: Exception) -> None:
-        """Notes the error that ended the run."""
-        self.outcome, self.reasons = explain(error)
-
     def to_json(self) -> str:
         """Returns the JSON object that ``newsdesk run --json`` prints."""
         values = asdict(self)

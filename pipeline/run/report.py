@@ -87,7 +87,9 @@ def write_report(facts: RunFacts, workspace: Workspace) -> Path:
     """Writes the page and the facts it is drawn from, and returns the page's path."""
     from components.report.page import render_page
 
-    directory = workspace.reports / _plain_name(facts.run_id)
+    if facts.run_id in ("", ".", "..") or Path(facts.run_id).name != facts.run_id:
+        raise ValueError(f"run id {facts.run_id!r} is not a name of a directory")
+    directory = workspace.reports / facts.run_id
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / FACTS_FILE, facts.to_json())
     write_whole(directory / PAGE_FILE, render_page(facts, directory))
@@ -172,9 +174,3 @@ def _data(left: LeftBehind, gates: Sequence[Verdict], request: Request, run_id: 
         left_out=[clean(line) for line in source.left_out],
         quarantine_file=str(kept) if kept.is_file() else None,
     )
-
-
-def _plain_name(run_id: str) -> str:
-    if run_id in ("", ".", "..") or Path(run_id).name != run_id:
-        raise ValueError(f"run id {run_id!r} is not a name of a directory")
-    return run_id

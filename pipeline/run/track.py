@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tfx.utils import path_utils
 
@@ -66,7 +65,7 @@ def track(tracked: TrackedRun, nodes: Sequence[NodeRun], request: Request, resul
         if request.source.left_out:
             ingested["left_out"] = list(request.source.left_out)
         tracked.json("ingest.json", ingested)
-        if _state(nodes, "ExampleGen") is NodeState.CACHED:
+        if any(node.id == "ExampleGen" and node.state is NodeState.CACHED for node in nodes):
             _restore_quarantine(report / QUARANTINE_FILE, request.workspace.quarantine / f"{result.run_id}.jsonl")
     for verdict in left.verdicts():
         tracked.json(f"{verdict.gate}.json", asdict(verdict))
@@ -74,7 +73,8 @@ def track(tracked: TrackedRun, nodes: Sequence[NodeRun], request: Request, resul
         tracked.tags({"champion": champion.serving_version or "none"})
     if history := left.history():
         tracked.history(Path(left.artifact("Trainer", "model_run").uri) / HISTORY_FILE)
-        tracked.metrics(_training_cost(history))
+        seconds = sum(epoch["seconds"] for epoch in history["epochs"])
+        tracked.metrics({"parameters": history["parameters"], "training_seconds": seconds})
         tracked.tags({"model_uri": path_utils.serving_model_path(left.artifact("Trainer", "model").uri)})
     classes = request.source.classes
     if slices := left.slices(classes):
@@ -115,14 +115,6 @@ def keep_report(result: RunResult, nodes: Sequence[NodeRun], request: Request) -
         # The outcome stands, whatever becomes of its page; and it is told.
         traceback.print_exc()
         _log.warning("the report could not be written; the reason is in the log")
-
-
-def _state(nodes: Sequence[NodeRun], node_id: str) -> NodeState | None:
-    return next((node.state for node in nodes if node.id == node_id), None)
-
-
-def _training_cost(history: dict[str, Any]) -> dict[str, float]:
-    return {"parameters": history["parameters"], "training_seconds": sum(item["seconds"] for item in history["epochs"])}
 
 
 def _restore_quarantine(kept: Path, target: Path) -> None:
