@@ -42,13 +42,8 @@ class Meter:
         self._said = now
         rate = (self._done - self._counted) / max(now - self._started, 1e-9)
         left = (self._rows - self._done + self._later) / rate
+        duration = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
         _log.info(
-            f"{self._what}: {self._done / self._rows:.0%}{note}, {rate:,.0f} rows/s, {_duration(left)} left",
+            f"{self._what}: {self._done / self._rows:.0%}{note}, {rate:,.0f} rows/s, {duration} left",
             extra={"passing": True},
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min"
