@@ -83,22 +83,17 @@ def _check_graph(graph: "meta_graph_pb2.MetaGraphDef", name: str) -> None:
         if place.is_absolute() or ".." in place.parts:
             raise BadInputError(f"{name} takes {asset.filename!r}, a file outside of it, for an asset: do not use it")
     functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
-    everything = (graph.graph_def.node, *functions.values())
-    for nodes in everything:
-        _check_nodes(nodes, name)
-    _check_known({node.op for nodes in everything for node in nodes} - functions.keys(), name)
-    for function in sorted(_reachable(graph.object_graph_def.concrete_functions, functions)):
-        for node in functions[function]:
-            if node.op in _CHECKPOINT:
-                raise _refused(node.op, name)
-
-
-def _check_nodes(nodes: "Iterable[node_def_pb2.NodeDef]", name: str) -> None:
-    for node in nodes:
+    everything = [node for nodes in (graph.graph_def.node, *functions.values()) for node in nodes]
+    for node in everything:
         # Printing is harmless, except to a file.
         prints_to_file = node.op == "PrintV2" and node.attr["output_stream"].s.startswith(b"file:")
         if (node.op not in _CHECKPOINT and _family(node.op) in _DENIED) or prints_to_file:
             raise _refused(node.op, name)
+    _check_known({node.op for node in everything} - functions.keys(), name)
+    for function in sorted(_reachable(graph.object_graph_def.concrete_functions, functions)):
+        for node in functions[function]:
+            if node.op in _CHECKPOINT:
+                raise _refused(node.op, name)
 
 
 def _check_known(operations: set[str], name: str) -> None:
