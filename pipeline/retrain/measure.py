@@ -42,11 +42,6 @@ class SpanRows:
     malformed: int
     unknown: dict[str, int]
 
-    @property
-    def count(self) -> int:
-        """Rows in all, malformed ones included."""
-        return sum(map(len, self.rows.values())) + self.malformed + sum(self.unknown.values())
-
 
 def read_span(directory: Path | str, span: Span, classes: tuple[str, ...], eval_fraction: float) -> SpanRows:
     """Reads a span as ingest does.
@@ -98,9 +93,10 @@ def judge(
     if found.unknown:
         label, count = max(found.unknown.items(), key=lambda item: item[1])
         reasons.append(f'label "{label}" in {count} rows is unknown: the first column must be "1" to "{len(classes)}"')
-    if found.malformed > malformed_budget * found.count:
+    rows = sum(map(len, found.rows.values())) + found.malformed + sum(found.unknown.values())
+    if found.malformed > malformed_budget * rows:
         reasons.append(
-            f"{found.malformed} of {found.count} rows are malformed, more than the budget of {malformed_budget:.2%} "
+            f"{found.malformed} of {rows} rows are malformed, more than the budget of {malformed_budget:.2%} "
             "(data.malformed_budget)"
         )
     if len(found.rows[features.TRAIN]) >= least_rows and all(found.rows.values()):
