@@ -103,10 +103,10 @@ def fit(
     optimizer.build(variables)
     epochs, weights = _resume(checkpoints, model, optimizer)
     step = make_train_step(model, optimizer, variables, train.spec, config)
+    dataset = to_dataset(train, config.batch_size, config.seed, epoch=len(epochs) + 1)
     for number in range(len(epochs) + 1, config.epochs + 1):
         started = time.perf_counter()
         meter = Meter(f"epoch {number} of {config.epochs}", len(train), (config.epochs - number) * len(train))
-        dataset = to_dataset(train, config.batch_size, [config.seed, number])
         loss, accuracy = _run_epoch(step, dataset, config.learning_rate, meter)
         seconds = time.perf_counter() - started
         eval_loss, eval_accuracy = evaluate(model, held_out)

@@ -5,6 +5,7 @@ rows are held in memory as one flat array of ids (4 bytes a token), and each bat
 longest row.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,18 +156,23 @@ def pad(rows: Rows, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return padded, rows.labels[batch]
 
 
-def to_dataset(split: Split, batch_size: int, seed: int | list[int] | None = None) -> tf.data.Dataset:
+def to_dataset(split: Split, batch_size: int, seed: int | None = None, epoch: int = 1) -> tf.data.Dataset:
     """Returns a dataset of a split's batches, reshuffled every epoch if there is a seed.
 
     Args:
         split: Rows.
         batch_size: Rows per batch.
         seed: Of the order.
+        epoch: The first; every pass after it is the next.
     """
-    rng = np.random.default_rng(seed) if seed is not None else None
+    epochs = itertools.count(epoch)
+
+    def shuffled() -> Iterator[Batch]:
+        return split.batches(batch_size, None if seed is None else np.random.default_rng([seed, next(epochs)]))
+
     signature = (split.spec, tf.TensorSpec([None], tf.int32))
     batches = -(-len(split) // batch_size)
-    dataset = tf.data.Dataset.from_generator(lambda: split.batches(batch_size, rng), output_signature=signature)
+    dataset = tf.data.Dataset.from_generator(shuffled, output_signature=signature)
     # There is nothing to tune, and an iterator that has run for a while waits up to twenty seconds at its end for the
     # tuner's thread to wake.
     options = tf.data.Options()
