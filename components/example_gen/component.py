@@ -15,7 +15,7 @@ from tfx.types import artifact_utils, channel, component_spec, standard_artifact
 from components import features
 from components.artifacts import IngestReport
 from components.example_gen import ingest
-from components.example_gen.source import Source
+from components.example_gen.source import Source, changed, combine
 from components.file_names import QUARANTINE_FILE, REPORT_FILE
 
 _TEXTS = ("data_dir", "train_file", "test_file", "classes", "input_digest", "quarantine_dir", "code_digest")
@@ -71,7 +71,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             for tag, path in ((ingest.MALFORMED, quarantine), (ingest.SUMMARY, summaries)):
                 _ = outputs[tag] | f"Write {tag}" >> beam.io.WriteToText(path, num_shards=1, shard_name_template="")
         with fileio.open(summaries) as file:
-            report = ingest.make_report([json.loads(line) for line in file], classes, exec_properties["input_digest"])
+            found = [json.loads(line) for line in file]
+        read = {summary["path"]: bytes.fromhex(summary["sha256"]) for summary in found}
+        if combine(classes, [read[file.path] for file in files]) != exec_properties["input_digest"]:
+            raise changed(data_dir)
+        report = ingest.make_report(found, classes, exec_properties["input_digest"])
         if spans:
             report["spans"] = list(spans)
         fileio.remove(summaries)

@@ -64,7 +64,8 @@ class ReadFile(beam.DoFn):
         counts: Counter[tuple[str, int]] = Counter()
         unknown: dict[str, dict[str, int]] = {}
         malformed = 0
-        with open_lines(element.path) as lines:
+        digest = hashlib.sha256()
+        with open_lines(element.path, digest) as lines:
             for record in read_records(lines):
                 if isinstance(record, Malformed):
                     malformed += 1
@@ -81,6 +82,8 @@ class ReadFile(beam.DoFn):
                 yield beam.pvalue.TaggedOutput(split, to_example(record.text, label_id))
         summary = {
             "file": name,
+            "path": element.path,
+            "sha256": digest.hexdigest(),
             "malformed": malformed,
             "unknown_labels": unknown,
             "counts": [[split, label_id, count] for (split, label_id), count in sorted(counts.items())],

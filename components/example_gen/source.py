@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from components.errors import BadInputError
 from components.features import AG_NEWS_CLASSES
@@ -71,9 +71,30 @@ def combine(classes: tuple[str, ...], digests: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
+class _Hashed(io.RawIOBase):
+    def __init__(self, file: IO[bytes] | gzip.GzipFile, digest: "hashlib._Hash"):
+        self._file, self._digest = file, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = self._file.read(len(buffer))
+        self._digest.update(block)
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def changed(place: Path | str) -> BadInputError:
+    """Returns the error for rows that are not those whose digest was taken, so that nothing is kept under it."""
+    return BadInputError(f"{place} changed while it was read: run again once nobody writes there")
+
+
 @contextmanager
-def open_lines(path: str) -> Iterator[Iterator[str]]:
+def open_lines(path: str, digest: "hashlib._Hash | None" = None) -> Iterator[Iterator[str]]:
     """Opens a plain or gzipped file for ``reader.read_records``; any path that Beam's filesystems know.
+
+    ``digest`` is given what is read, unpacked: whoever took the file's digest before compares the two at the end.
 
     Raises:
         BadInputError: The file is not a readable gzip archive although its name says so, or it has a line that is too
@@ -82,7 +103,8 @@ def open_lines(path: str) -> Iterator[Iterator[str]]:
     with _open_bytes(path) as raw:
         binary = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
         try:
-            text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            hashed = io.BufferedReader(_Hashed(binary, digest or hashlib.sha256()))
+            text = io.TextIOWrapper(hashed, encoding="utf-8-sig", errors="surrogateescape", newline="")
             yield _short_lines(text, path)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise BadInputError(_damaged(path, error)) from error

@@ -1,5 +1,6 @@
 """Measures one span against the champion: its data against the champion's data, its rows by the champion's answers."""
 
+import hashlib
 import math
 from collections import Counter
 from dataclasses import astuple, dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from components import features
 from components.evaluation.paired import wilson_interval
 from components.example_gen.reader import Malformed, read_records
-from components.example_gen.source import open_lines
+from components.example_gen.source import changed, open_lines
 from components.example_gen.spans import Span
 from components.gates.data import drift_checks
 from components.gates.data.checks import check_data
@@ -47,7 +48,7 @@ def read_span(directory: Path | str, span: Span, classes: tuple[str, ...], eval_
     """Reads a span as ingest does.
 
     Raises:
-        BadInputError: A file became unreadable.
+        BadInputError: A file became unreadable, or another one.
     """
     # It brings TensorFlow, which a decision without new spans need not wait for.
     from components.example_gen.ingest import eval_or_train
@@ -55,8 +56,9 @@ def read_span(directory: Path | str, span: Span, classes: tuple[str, ...], eval_
     ids = {str(number + 1): number for number in range(len(classes))}
     rows: dict[str, list[tuple[bytes, int]]] = {split: [] for split in features.SPLITS}
     malformed, unknown = 0, Counter[str]()
-    for name, fixed in ((span.train, None), (span.test, features.TEST)):
-        with open_lines(f"{directory}/{span.name}/{name}") as lines:
+    for name, fixed, expected in ((span.train, None, span.digests[0]), (span.test, features.TEST, span.digests[1])):
+        digest = hashlib.sha256()
+        with open_lines(f"{directory}/{span.name}/{name}", digest) as lines:
             for record in read_records(lines):
                 if isinstance(record, Malformed):
                     malformed += 1
@@ -65,6 +67,8 @@ def read_span(directory: Path | str, span: Span, classes: tuple[str, ...], eval_
                 else:
                     split = fixed or eval_or_train(record.split_key, eval_fraction)
                     rows[split].append((record.text.encode(), ids[record.label]))
+        if digest.digest() != expected:
+            raise changed(f"{directory}/{span.name}/{name}")
     return SpanRows(rows, malformed, dict(unknown))
 
 

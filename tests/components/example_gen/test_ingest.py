@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from components import features
 from components.artifacts import IngestReport
 from components.errors import BadInputError
 from components.example_gen import component, ingest
-from components.example_gen.source import find_source
+from components.example_gen.source import Source, find_source
 from pipeline.config.beam import BeamConfig, beam_args
 from pipeline.config.config import DataConfig
 
@@ -320,14 +321,15 @@ def run_example_gen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Runs the node's executor on a data directory, with the properties its component would record."""
     monkeypatch.setattr(sys, "argv", ["newsdesk"])
 
-    def run(data: Path, eval_fraction: float = 0.2, budget: float = BUDGET) -> Ingested:
+    def run(data: Path, eval_fraction: float = 0.2, budget: float = BUDGET, source: Source | None = None) -> Ingested:
         root = tmp_path / f"out-{data.name}"
+        shutil.rmtree(root, ignore_errors=True)
         examples, report = standard_artifacts.Examples(), IngestReport()
         examples.uri, report.uri = str(root / "examples"), str(root / "report")
         for uri in (examples.uri, report.uri):
             os.makedirs(uri)
         node = component.ExampleGen(
-            find_source(data),
+            source or find_source(data),
             malformed_budget=budget,
             eval_fraction=eval_fraction,
             quarantine_dir=str(root / "quarantine"),
@@ -397,6 +399,20 @@ def test_the_node_writes_three_splits_and_a_report(
     assert found.quarantine == []
     assert not found.kept.exists()
     assert sorted(path.name for path in (found.root / "report").iterdir()) == ["quarantine.jsonl", "report.json"]
+
+
+@pytest.mark.parametrize("changed", ["train.csv", "test.csv"])
+def test_rows_that_changed_after_their_digest_was_taken_are_refused(
+    make_data: MakeData, run_example_gen: Callable[..., Ingested], changed: str
+) -> None:
+    data = make_data(train=rows(100), test=rows(20, "Test"))
+    source, before = find_source(data), (data / changed).read_bytes()
+    (data / changed).write_bytes(before.replace(b"Text", b"Test"))
+    found = run_example_gen(data, source=source)
+    assert str(found.error) == f"{data} changed while it was read: run again once nobody writes there"
+    assert not found.kept.exists()
+    (data / changed).write_bytes(before)
+    assert run_example_gen(data, source=source).error is None
 
 
 def test_the_node_reads_gzipped_files_like_plain_ones(
