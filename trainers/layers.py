@@ -35,7 +35,9 @@ class Dropout(tf_keras.layers.Dropout):
     """Keras's, but for its draws: their counter is in the process, where no checkpoint can hold it."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return tf.nn.experimental.stateless_dropout(inputs, self.rate, next(seeds[-1])) if training else inputs
+        if not training or not self.rate:
+            return inputs
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, next(seeds[-1]))
 
 
 @tf_keras.utils.register_keras_serializable("newsdesk")

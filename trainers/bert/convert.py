@@ -118,7 +118,11 @@ def save_encoder(model: tf_keras.Model, vocabulary: Path, lower_case: bool, targ
     @tf.function(autograph=False)
     def call(inputs: dict[str, tf.Tensor], training: bool = False) -> dict[str, tf.Tensor]:
         with drawing(saved.dropout_seed):
-            return model(inputs, training=training)
+            outputs = model(inputs, training=training)
+        if training:
+            # For whoever gives no seed of their own.
+            saved.dropout_seed.assign_add([0, 1])
+        return outputs
 
     saved = tf.train.Checkpoint()
     saved.dropout_seed = tf.Variable([0, 0], trainable=False, dtype=tf.int64)  # not among ``variables``, the weights

@@ -161,7 +161,7 @@ def test_dropout_is_where_the_reference_has_it(tmp_path: Path, hidden: float, at
 
     def draws(training: bool) -> int:
         graph = tf.function(lambda feed: model(feed, training=training), autograph=False).get_concrete_function(FEED)
-        return sum("RandomUniform" in operation.type for operation in graph.graph.get_operations())
+        return sum("StatelessRandomUniformV2" in operation.type for operation in graph.graph.get_operations())
 
     assert (draws(training=True), draws(training=False)) == (dropouts, 0)
     assert equal(model(FEED, training=True), model(FEED, training=False)) == (dropouts == 0)
