@@ -68,6 +68,6 @@ setup(
     ],
     extras_require={
         # What serving/client/grpc.py needs; tfx brings it too, for as long as tfx itself needs it.
-        "grpc": [f"tensorflow-serving-api>=2.16,<2.17; {OLDER}", f"tensorflow-serving-api>=2.19,<2.22; {NEWER}"],
+        "grpc": [f"tensorflow-serving-api>=2.16,<2.17; {OLDER}", f"tensorflow-serving-api>=2.19,<2.22; {NEWER}"]
     },
 )

@@ -39,11 +39,7 @@ def no_wait_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_data(tmp_path: Path) -> Callable[..., Path]:
     """Writes a data directory: ``make_data(train=..., test=...)``; by default 400 and 80 separable rows."""
 
-    def make(
-        train: Rows | None = None,
-        test: Rows | None = None,
-        name: str = "data",
-    ) -> Path:
+    def make(train: Rows | None = None, test: Rows | None = None, name: str = "data") -> Path:
         directory = tmp_path / name
         directory.mkdir()
         write_csv(directory / "train.csv", rows(400) if train is None else train)

@@ -232,11 +232,7 @@ def test_the_source_keeps_the_rule(rule: Rule) -> None:
         (imports_run_one_way, "components.push.local", "import pipeline"),
         (imports_run_one_way, "components.push.local", "from trainers import fit"),
         (imports_run_one_way, "components.push.local", "from serving.model.loaded import LoadedModel"),
-        (
-            imports_run_one_way,
-            "components.push.local",
-            "def push():\n    from pipeline.config.config import Config",
-        ),
+        (imports_run_one_way, "components.push.local", "def push():\n    from pipeline.config.config import Config"),
         (imports_run_one_way, "trainers.fit", "import components"),
         (imports_run_one_way, "trainers.fit", "from components import features, text"),
         (imports_run_one_way, "trainers.fit", "from components.text import words"),
@@ -311,11 +307,7 @@ def test_a_planted_fault_is_found(rule: Rule, module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "module", "source"),
     [
-        (
-            imports_run_one_way,
-            "pipeline.graph",
-            "from components.push.local import Pusher\nfrom trainers import fit",
-        ),
+        (imports_run_one_way, "pipeline.graph", "from components.push.local import Pusher\nfrom trainers import fit"),
         (imports_run_one_way, "components.push.local", "from components.artifacts import Verdict\nimport json"),
         (imports_run_one_way, "trainers.fit", "from components import features\nfrom trainers.input import Rows"),
         (imports_run_one_way, "trainers.bert.fetch", "from components.download import download"),
@@ -359,11 +351,7 @@ def test_a_planted_fault_is_found(rule: Rule, module: str, source: str) -> None:
             "from components.registry.registry import CHAMPION",
         ),
         (nothing_unsafe, "components.push.local", "yaml.safe_load(text)\nsubprocess.run(['ls'], shell=False)"),
-        (
-            nothing_unsafe,
-            "components.push.local",
-            "model.eval()\nre.compile('x')\nnp.load(path, allow_pickle=False)",
-        ),
+        (nothing_unsafe, "components.push.local", "model.eval()\nre.compile('x')\nnp.load(path, allow_pickle=False)"),
     ],
 )
 def test_what_is_allowed_is_not_reported(rule: Rule, module: str, source: str) -> None:

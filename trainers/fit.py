@@ -66,10 +66,7 @@ def make_optimizer(config: FitConfig, rows: int, tables: tuple[str, ...]) -> Laz
     total = math.ceil(rows / config.batch_size) * config.epochs
     schedule = WarmupLinearDecay(config.learning_rate, int(total * config.warmup_fraction), total)
     optimizer = LazyAdamW(
-        learning_rate=schedule,
-        weight_decay=config.weight_decay,
-        global_clipnorm=config.clip_norm,
-        jit_compile=False,
+        learning_rate=schedule, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm, jit_compile=False
     )
     optimizer.exclude_from_weight_decay(var_names=[*_NO_DECAY, *tables])
     return optimizer
@@ -166,11 +163,7 @@ def predict(model: tf_keras.Model, inputs: tf.Tensor) -> tf.Tensor:
 
 
 def make_train_step(
-    model: tf_keras.Model,
-    optimizer: LazyAdamW,
-    variables: list[tf.Variable],
-    spec: Spec,
-    config: FitConfig,
+    model: tf_keras.Model, optimizer: LazyAdamW, variables: list[tf.Variable], spec: Spec, config: FitConfig
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a function that takes one gradient step.
 

@@ -103,10 +103,7 @@ def read_rows(pattern: str) -> Rows:
     files = sorted(tf.io.gfile.glob(pattern))
     if not files:
         raise FileNotFoundError(f"no transformed examples at {pattern}")
-    spec = {
-        features.TOKEN_IDS: tf.io.VarLenFeature(tf.int64),
-        features.LABEL: tf.io.FixedLenFeature([], tf.int64),
-    }
+    spec = {features.TOKEN_IDS: tf.io.VarLenFeature(tf.int64), features.LABEL: tf.io.FixedLenFeature([], tf.int64)}
     compression = "GZIP" if files[0].endswith(".gz") else ""
     ids, lengths, labels = [], [], []
     for batch in tf.data.TFRecordDataset(files, compression_type=compression).batch(_READ_BATCH):

@@ -17,10 +17,7 @@ def split_files(uri: str, split: str) -> list[str]:
 
 def read_texts(uri: str, split: str) -> Iterator[tuple[bytes, int]]:
     """Yields text and class id of every row of a split."""
-    spec = {
-        features.TEXT: tf.io.FixedLenFeature([], tf.string),
-        features.LABEL: tf.io.FixedLenFeature([], tf.int64),
-    }
+    spec = {features.TEXT: tf.io.FixedLenFeature([], tf.string), features.LABEL: tf.io.FixedLenFeature([], tf.int64)}
     files = split_files(uri, split)
     compression = "GZIP" if files and files[0].endswith(".gz") else ""
     for batch in tf.data.TFRecordDataset(files, compression_type=compression).batch(4096):

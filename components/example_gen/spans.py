@@ -107,11 +107,7 @@ def list_spans(directory: Path | str) -> dict[str, Files]:
 
 
 def find_spans(
-    directory: Path | str,
-    settle_minutes: float,
-    now: datetime,
-    known: Known | None = None,
-    take_late: bool = False,
+    directory: Path | str, settle_minutes: float, now: datetime, known: Known | None = None, take_late: bool = False
 ) -> Spans:
     """Returns the spans of a directory, and for each that must not be read the reason why.
 

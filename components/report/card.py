@@ -15,13 +15,7 @@ from components.gates.table import GATES
 from components.report.facts import ModelFacts
 from components.report.left_behind import LeftBehind
 from components.report.model_card import render_model_card
-from components.report.reading import (
-    installed_versions,
-    read_baseline,
-    read_data,
-    read_evaluation,
-    read_training,
-)
+from components.report.reading import installed_versions, read_baseline, read_data, read_evaluation, read_training
 
 
 class CardSpec(component_spec.ComponentSpec):

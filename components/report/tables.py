@@ -61,11 +61,7 @@ def evaluation_tables(
         for number, name in enumerate(classes)
     ]
     worst = min((item for item in measures if item.f1.value is not None), key=lambda item: item.f1.value or 0.0)
-    intervals = {
-        "accuracy": _share(right.sum(), matrix.sum()),
-        "macro_f1": macro_f1,
-        "worst_class_f1": worst.f1,
-    }
+    intervals = {"accuracy": _share(right.sum(), matrix.sum()), "macro_f1": macro_f1, "worst_class_f1": worst.f1}
     if answers:
         intervals["log_loss"] = mean(row_losses(answers), CONFIDENCE)
     headlines = [

@@ -35,10 +35,7 @@ _MAX_CHARACTER_BYTES = 4
 
 # White space first: what is left of the control characters then goes without a trace. U+FFFD stands for bytes that are
 # not UTF-8, and the reference drops it wherever it came from.
-_CLEANING = (
-    (r"[\t\n\r\p{Z}]+", " "),
-    (r"[\p{C}\x{FFFD}]+", ""),
-)
+_CLEANING = ((r"[\t\n\r\p{Z}]+", " "), (r"[\p{C}\x{FFFD}]+", ""))
 # BERT's blocks of ideographs as the reference has them, where U+2B820 to U+2B91F are left out.
 _IDEOGRAPHS = (
     r"([\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}\x{2B740}-\x{2B81F}"

@@ -112,12 +112,9 @@ def beam_args(beam: BeamConfig, default_image: str | None = None) -> list[str]:
         raise BadInputError(
             f"the workers of {beam.profile} are containers of an image: name it with beam.image, or orchestrator.image"
         )
-    given = {
-        "in-memory": _in_memory,
-        "flink": _portable,
-        "spark": _portable,
-        "dataflow": _dataflow,
-    }[beam.profile](beam, image if beam.needs_image and image else IN_PROCESS)
+    given = {"in-memory": _in_memory, "flink": _portable, "spark": _portable, "dataflow": _dataflow}[beam.profile](
+        beam, image if beam.needs_image and image else IN_PROCESS
+    )
     # What newer Beam releases choose; the default of older ones takes up to a second per job more.
     options = {"pickle_library": "cloudpickle"} | given | beam.options
     return [f"--{name}={value}" for name, value in options.items()]

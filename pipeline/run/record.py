@@ -68,12 +68,7 @@ class NodeRun:
 
     def summary(self) -> dict[str, Any]:
         """Returns what ``newsdesk run --json`` says of it."""
-        return {
-            "id": self.id,
-            "state": self.state,
-            "seconds": round(self.seconds, 2),
-            "peak_mb": round(self.peak_mb),
-        }
+        return {"id": self.id, "state": self.state, "seconds": round(self.seconds, 2), "peak_mb": round(self.peak_mb)}
 
 
 def left_behind(nodes: Sequence[NodeRun]) -> LeftBehind:

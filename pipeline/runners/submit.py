@@ -64,12 +64,7 @@ def read_arguments(config: Config, assignments: Iterable[str]) -> Arguments:
 
 
 def submit_kubeflow(
-    text: str,
-    config: Config,
-    arguments: Arguments,
-    scheduled: bool,
-    replace: bool,
-    environment: Mapping[str, str],
+    text: str, config: Config, arguments: Arguments, scheduled: bool, replace: bool, environment: Mapping[str, str]
 ) -> Submitted:
     """Starts a run on Kubeflow Pipelines, or a recurring one at the times of ``schedule.cron``.
 
@@ -139,12 +134,7 @@ def submit_kubeflow(
 
 
 def submit_vertex(
-    text: str,
-    config: Config,
-    arguments: Arguments,
-    scheduled: bool,
-    replace: bool,
-    environment: Mapping[str, str],
+    text: str, config: Config, arguments: Arguments, scheduled: bool, replace: bool, environment: Mapping[str, str]
 ) -> Submitted:
     """Starts a run on Vertex AI, or a schedule of them at the times of ``schedule.cron``.
 
@@ -177,10 +167,7 @@ def submit_vertex(
             api_transport="rest",
         )
         job = aiplatform.PipelineJob(
-            display_name=name,
-            template_path=str(path),
-            pipeline_root=settings.bucket,
-            parameter_values=arguments,
+            display_name=name, template_path=str(path), pipeline_root=settings.bucket, parameter_values=arguments
         )
         if not scheduled:
             job.submit(service_account=settings.service_account)

@@ -135,10 +135,7 @@ def _equip(task: dict[str, Any], container: dict[str, Any], node: str, orchestra
     resources = orchestrator.of(node)
     container["resources"] = {"cpuLimit": resources.cpu, "memoryLimit": resources.memory_gib * 2**30 / 10**9}
     if resources.accelerator:
-        container["resources"]["accelerator"] = {
-            "type": resources.accelerator,
-            "count": str(resources.accelerators),
-        }
+        container["resources"]["accelerator"] = {"type": resources.accelerator, "count": str(resources.accelerators)}
     if orchestrator.environment:
         container["env"] = [{"name": name, "value": value} for name, value in sorted(orchestrator.environment.items())]
     # Newsdesk answers from earlier runs itself, so that finish knows of every node.

@@ -72,12 +72,7 @@ class Plan:
 
 
 def make_plan(
-    files: Sequence[str],
-    asked: Sequence[str],
-    names: tuple[str, str],
-    output: Output,
-    shard_rows: int,
-    budget: float,
+    files: Sequence[str], asked: Sequence[str], names: tuple[str, str], output: Output, shard_rows: int, budget: float
 ) -> Plan:
     """Reads the input, lists what is malformed as JSON lines (file, line, reason, hash), and returns the plan.
 

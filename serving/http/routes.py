@@ -31,11 +31,7 @@ def is_open(path: str) -> bool:
 
 
 def make_routes(
-    repository: Repository,
-    config: ServerConfig,
-    own: metrics.Metrics,
-    predictor: Predictor,
-    ready: Callable[[], bool],
+    repository: Repository, config: ServerConfig, own: metrics.Metrics, predictor: Predictor, ready: Callable[[], bool]
 ) -> list[BaseRoute]:
     """Returns the routes of an application.
 

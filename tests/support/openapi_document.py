@@ -96,11 +96,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     refusals = {*endpoint.errors, 403} | (set() if endpoint.open else {401})
     responses = {status: _ref("responses", _ERRORS[status][0]) for status in refusals}
     responses |= {status: _reply(reply) for status, reply in endpoint.replies.items()}
-    found: dict[str, Any] = {
-        "operationId": endpoint.operation,
-        "tags": [endpoint.tag],
-        "summary": endpoint.summary,
-    }
+    found: dict[str, Any] = {"operationId": endpoint.operation, "tags": [endpoint.tag], "summary": endpoint.summary}
     if endpoint.description:
         found["description"] = endpoint.description
     if endpoint.open:

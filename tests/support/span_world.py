@@ -35,12 +35,7 @@ def write_csv(path: Path, content: Rows) -> None:
 
 
 def write_span(
-    directory: Path,
-    train: Rows,
-    test: Rows,
-    marker: bool = True,
-    minutes: float = 600,
-    now: datetime = NOW,
+    directory: Path, train: Rows, test: Rows, marker: bool = True, minutes: float = 600, now: datetime = NOW
 ) -> Path:
     """Writes a span whose files are so many minutes old at ``now``."""
     directory.mkdir(parents=True)

@@ -43,10 +43,7 @@ def run(meter: Meter, clock: Clock, seconds: list[float], rows: int = 10, note: 
 def test_share_rate_and_time_left_are_exact(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     meter = Meter("epoch 1 of 1", 200)
     run(meter, clock, [1.0] * 9)
-    assert said.messages == [
-        "epoch 1 of 1: 30%, 10 rows/s, 14 s left",
-        "epoch 1 of 1: 40%, 10 rows/s, 12 s left",
-    ]
+    assert said.messages == ["epoch 1 of 1: 30%, 10 rows/s, 14 s left", "epoch 1 of 1: 40%, 10 rows/s, 12 s left"]
     run(meter, clock, [4.0], rows=90)
     assert said.messages[2:] == ["epoch 1 of 1: 90%, 16 rows/s, 1 s left"]
 

@@ -70,9 +70,7 @@ def build(config: BertConfig, encoder: str, vocab_size: int, classes: int) -> Be
         pooled = MaskedPooling("mean", name="pooling")(outputs["sequence_output"], tf.cast(mask, tf.float32))
     head = _build_head(config, pooled.shape[-1], vocab_size, classes)
     return Bert(
-        tf_keras.Model(ids, head([pooled, ids]), name="bert"),
-        tf_keras.Model(ids, pooled, name="bert_encoder"),
-        head,
+        tf_keras.Model(ids, head([pooled, ids]), name="bert"), tf_keras.Model(ids, pooled, name="bert_encoder"), head
     )
 
 

@@ -23,11 +23,7 @@ def _transform_config(own: TransformerSections, prepared: Prepared) -> Handed:
 
 
 def _trainer_config(own: TransformerSections, prepared: Prepared) -> Handed:
-    return {
-        "model": own.transformer.model_dump(),
-        "vocab_size": own.text.vocab_size,
-        "max_tokens": own.text.max_tokens,
-    }
+    return {"model": own.transformer.model_dump(), "vocab_size": own.text.vocab_size, "max_tokens": own.text.max_tokens}
 
 
 def _warm_start(own: TransformerSections, prepared: Prepared, champion: Champion) -> Handed:

@@ -84,10 +84,7 @@ def count_words(texts: Iterable[bytes]) -> tuple[list[int], Counter[str]]:
 
 
 def make_profile(
-    rows: Mapping[str, int],
-    classes: Mapping[str, Sequence[int]],
-    lengths: Sequence[int],
-    words: Mapping[str, int],
+    rows: Mapping[str, int], classes: Mapping[str, Sequence[int]], lengths: Sequence[int], words: Mapping[str, int]
 ) -> Profile:
     """Returns the profile of data.
 

@@ -86,12 +86,7 @@ def command(
 
 
 def _open(
-    config: "Config",
-    directory: Path,
-    place: "Workspace",
-    cache: Path,
-    progress: "Progress",
-    screen: IO[str],
+    config: "Config", directory: Path, place: "Workspace", cache: Path, progress: "Progress", screen: IO[str]
 ) -> "Retrainer":
     from components.example_gen.spans import describe, holds_spans
     from components.gates.data.gate import GATE as DATA_GATE

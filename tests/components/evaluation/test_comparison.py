@@ -138,10 +138,7 @@ def test_a_text_that_is_not_utf8_is_shown_all_the_same() -> None:
 
 def shuffled(given: Predictions, order: list[int]) -> Predictions:
     return Predictions(
-        [given.texts[place] for place in order],
-        given.labels[order],
-        given.label_ids[order],
-        given.probabilities[order],
+        [given.texts[place] for place in order], given.labels[order], given.label_ids[order], given.probabilities[order]
     )
 
 

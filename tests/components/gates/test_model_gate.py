@@ -291,8 +291,7 @@ def test_the_verdict_keeps_the_numbers(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "anew"),
-    [("answers", False), ("order", False), ("nothing", True), ("other rows", True), ("damaged", True)],
+    ("kept", "anew"), [("answers", False), ("order", False), ("nothing", True), ("other rows", True), ("damaged", True)]
 )
 def test_a_champion_answers_anew_where_it_was_tested_on_other_rows(bench: Bench, kept: str, anew: bool) -> None:
     bench.run(Case((10, 10), kept=kept))

@@ -559,11 +559,7 @@ def run_gate(tmp_path: Path, answers: Predictions) -> Callable[..., dict]:
         shutil.copytree(directory, Path(model.uri, "Format-Serving"))
         save(answers, Path(held.uri, "predictions.npz"))
         ServingGate.test_call(
-            model=model,
-            answers=held,
-            verdict=verdict,
-            settings=settings.model_dump_json(),
-            code_digest="x",
+            model=model, answers=held, verdict=verdict, settings=settings.model_dump_json(), code_digest="x"
         )
         return asdict(read_verdict(verdict.uri))
 

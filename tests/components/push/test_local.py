@@ -231,12 +231,7 @@ def half_copy(source: Path, target: Path, **_: Any) -> None:
 
 @pytest.mark.parametrize(
     ("module", "name", "fault"),
-    [
-        (shutil, "copyfile", half_copy),
-        (os, "fsync", no_space),
-        (os, "replace", no_space),
-        (os, "rename", no_space),
-    ],
+    [(shutil, "copyfile", half_copy), (os, "fsync", no_space), (os, "replace", no_space), (os, "rename", no_space)],
     ids=["copy", "flush", "ledger", "rename"],
 )
 def test_a_full_disk_leaves_no_version_and_the_next_push_works(

@@ -207,8 +207,7 @@ def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "gone",
-    [["saved_model.pb"], ["variables/variables.index"], ["variables/variables.data-00000-of-00001"]],
+    "gone", [["saved_model.pb"], ["variables/variables.index"], ["variables/variables.data-00000-of-00001"]]
 )
 def test_a_model_that_lacks_a_part_is_refused(model: Path, gone: list[str]) -> None:
     for place in gone:

@@ -37,10 +37,7 @@ class World:
             (version / "saved_model.pb").write_text(f"graph {number}")
             (version / MANIFEST).write_text(make_manifest(number, hash_files(version), {}))
         self.registry = MemoryRegistry(NAME)
-        self.registry.held = {
-            "101": {SERVING_VERSION: "1", STATUS: Standing.APPROVED},
-            "103": {STATUS: "pending"},
-        }
+        self.registry.held = {"101": {SERVING_VERSION: "1", STATUS: Standing.APPROVED}, "103": {STATUS: "pending"}}
         self.registry.pointed = {CHAMPION: "101"}
         self.asked: list[tuple[str, str]] = []
 

@@ -416,9 +416,7 @@ MOVES = st.tuples(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(MOVES, min_size=1, max_size=8))
 def test_whatever_was_asked_for_and_cut_files_follow_the_registry(
-    make_world: Callable[[], World],
-    cut_files: list[MemoryRegistry],
-    moves: list[tuple[Operation, int | None]],
+    make_world: Callable[[], World], cut_files: list[MemoryRegistry], moves: list[tuple[Operation, int | None]]
 ) -> None:
     world = make_world()
     cut_files[:] = [world.registry]

@@ -20,10 +20,7 @@ from running_server import wait_until
 from components.registry.registry import save_pyfunc
 
 # MLflow warns of type hints of its own when its models are first imported.
-pytestmark = [
-    pytest.mark.stack,
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning"),
-]
+pytestmark = [pytest.mark.stack, pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")]
 SECONDS = 300
 
 

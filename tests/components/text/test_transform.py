@@ -18,12 +18,7 @@ from components.text.words import tokenize
 
 pytestmark = pytest.mark.stack
 
-CORPUS = [
-    "Oil #39;s oil &lt;b&gt;OIL&lt;/b&gt;",
-    "oil bank bank,",
-    "bank , goal",
-    "goal goal once",
-]
+CORPUS = ["Oil #39;s oil &lt;b&gt;OIL&lt;/b&gt;", "oil bank bank,", "bank , goal", "goal goal once"]
 """oil 4, bank 3, goal 3, "," 2, s 1, once 1; equal counts stand in reverse order of the alphabet."""
 VOCABULARY_OF_CORPUS = ["oil", "goal", "bank", ","]
 UNSEEN = ["goal, striker goal bank", "", "北京 oil's \u200b", "once BANK OIL"]
@@ -48,10 +43,7 @@ def analyze(
     directory: Path, vocab_size: int, min_count: int, max_tokens: int, clean: bool = True, **given: str
 ) -> Transformed:
     """Runs Transform over the corpus in memory, with labels 0, 1, 2 and so on."""
-    spec = {
-        features.TEXT: tf.io.FixedLenFeature([1], tf.string),
-        features.LABEL: tf.io.FixedLenFeature([1], tf.int64),
-    }
+    spec = {features.TEXT: tf.io.FixedLenFeature([1], tf.string), features.LABEL: tf.io.FixedLenFeature([1], tf.int64)}
     config = {
         "vocab_size": vocab_size,
         "min_count": min_count,

@@ -57,10 +57,7 @@ def make_config(directory: Path, pieces: tuple[str, ...], lower_case: bool, clea
 
 def analyze(directory: Path, config: dict[str, Any]) -> tuple[list[dict[str, Any]], Path]:
     """Runs Transform over the texts in memory; returns its rows and the place of its graph."""
-    spec = {
-        features.TEXT: tf.io.FixedLenFeature([1], tf.string),
-        features.LABEL: tf.io.FixedLenFeature([1], tf.int64),
-    }
+    spec = {features.TEXT: tf.io.FixedLenFeature([1], tf.string), features.LABEL: tf.io.FixedLenFeature([1], tf.int64)}
     data = [{features.TEXT: [text], features.LABEL: [number]} for number, text in enumerate(TEXTS)]
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
     with tft_beam.Context(temp_dir=str(directory / "tmp")):

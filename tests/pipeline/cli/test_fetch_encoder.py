@@ -58,11 +58,7 @@ def newsdesk(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
 def test_it_says_what_it_did_and_what_to_run_next(
     newsdesk: Callable[..., Any], calls: Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert newsdesk("minilm-l6", "--cache", str(tmp_path)) == (
-        0,
-        f"{tmp_path} fetched\nnow: {HELP}minilm-l6\n",
-        "",
-    )
+    assert newsdesk("minilm-l6", "--cache", str(tmp_path)) == (0, f"{tmp_path} fetched\nnow: {HELP}minilm-l6\n", "")
     monkeypatch.setenv("NEWSDESK_CACHE", "downloads")
     code, out, _ = newsdesk("https://host/m/1?a=b&c", "--sha256", "ab")
     assert (code, out.splitlines()[-1]) == (0, f"now: {HELP}'https://host/m/1?a=b&c'")

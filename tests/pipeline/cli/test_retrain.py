@@ -131,8 +131,7 @@ def test_reset_decides_nothing(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "flags",
-    [("--dry-run", "--reset"), ("--reset", "--backfill", "20260301"), ("--dry-run", "--backfill", "2")],
+    "flags", [("--dry-run", "--reset"), ("--reset", "--backfill", "20260301"), ("--dry-run", "--backfill", "2")]
 )
 def test_one_thing_at_a_time(run: Any, spans: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
     done = call(retrain.command, "--data", spans, "--workspace", tmp_path / "ws", *flags)

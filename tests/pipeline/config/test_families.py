@@ -30,7 +30,7 @@ PREPARED: dict[str, dict[str, Any]] = {
         "lower_case": True,
         "strip_accents": None,
         "tokenize_chinese_chars": True,
-    },
+    }
 }
 """What a family's ``prepare`` returns; a family without one has no row."""
 KNOW_FAMILIES = (
@@ -217,8 +217,7 @@ def test_a_place_that_names_a_family_is_found(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source",
-    ['"""A BERT vocabulary; bert."""', "from sklearn import TfidfTransformer", "'BERT'", "robert = 'alberta'"],
+    "source", ['"""A BERT vocabulary; bert."""', "from sklearn import TfidfTransformer", "'BERT'", "robert = 'alberta'"]
 )
 def test_a_word_that_is_no_family_is_not_reported(source: str) -> None:
     assert list(names_of_families(ast.parse(source))) == []

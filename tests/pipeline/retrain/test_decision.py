@@ -101,10 +101,7 @@ def test_a_refused_newest_span_stops_a_retrain_that_everything_else_wants() -> N
     evidence = replace(QUIET, champion=None, new=DAYS, refused={"span-20260303": ("class Sports is gone", "and short")})
     decision = decide(evidence, RetrainConfig())
     assert (decision.retrain, decision.refused) == (False, True)
-    assert decision.reasons == (
-        "span-20260303 is refused: class Sports is gone",
-        "span-20260303 is refused: and short",
-    )
+    assert decision.reasons == ("span-20260303 is refused: class Sports is gone", "span-20260303 is refused: and short")
 
 
 def test_an_older_refused_span_does_not_stop_it() -> None:

@@ -82,10 +82,7 @@ class World:
         self.root = root
         self.store = choose_store({}, root / "mlflow.db", root / "mlartifacts")
         self.spool = Spool(root / "spool")
-        self.models = {
-            "good": write_model(root / "good", ".*0[0-4]"),
-            "bad": write_model(root / "bad", ".*[0-5][0-3]"),
-        }
+        self.models = {"good": write_model(root / "good", ".*0[0-4]"), "bad": write_model(root / "bad", ".*[0-5][0-3]")}
         self.examples = write_examples(root / "examples", ROWS)
 
     def run(
@@ -462,11 +459,7 @@ def test_options_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [(["x", "y"], "has no runs yet"), (["x"], "Missing argument"), (["x", "y", "--rows", "-1"], "--rows")],
 )
 def test_bad_input_is_one_sentence_and_makes_no_store(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-    arguments: list[str],
-    words: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str], words: str
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(sys, "argv", ["newsdesk", "compare", *arguments, "--workspace", str(tmp_path / "ws")])

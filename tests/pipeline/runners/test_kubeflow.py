@@ -120,10 +120,7 @@ def test_every_step_carries_what_the_configuration_gives(file: Any) -> None:
         assert platform[f"exec-{name}"] == {
             "pvcMount": [{"constant": "newsdesk", "mountPath": "/data"}],
             "secretAsEnv": [
-                {
-                    "secretName": "mlflow",
-                    "keyToEnv": [{"secretKey": "token", "envVar": "MLFLOW_TRACKING_TOKEN"}],
-                }
+                {"secretName": "mlflow", "keyToEnv": [{"secretKey": "token", "envVar": "MLFLOW_TRACKING_TOKEN"}]}
             ],
         }
     accelerator = container(pipeline, "trainer")["resources"]["accelerator"]

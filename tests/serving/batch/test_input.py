@@ -10,8 +10,7 @@ from components.errors import BadInputError
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [("in.csv", "text,label\na,b\n"), ("in.jsonl", '{"text": "a"}\n{"text": "b", "label": 1}\n')],
+    ("name", "content"), [("in.csv", "text,label\na,b\n"), ("in.jsonl", '{"text": "a"}\n{"text": "b", "label": 1}\n')]
 )
 def test_a_column_that_is_called_like_a_new_one_is_refused(
     tmp_path: Path, classify: Classify, name: str, content: str

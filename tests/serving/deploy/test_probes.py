@@ -23,10 +23,7 @@ def kserve_probe(port: int) -> list[str]:
 
 PROBES = pytest.mark.parametrize(
     ("probe", "path"),
-    [
-        (compose_probe, "/v1/models/ag_news/labels/champion:predict"),
-        (kserve_probe, "/v1/models/ag_news:predict"),
-    ],
+    [(compose_probe, "/v1/models/ag_news/labels/champion:predict"), (kserve_probe, "/v1/models/ag_news:predict")],
     ids=["compose", "kserve"],
 )
 

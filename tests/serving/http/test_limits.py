@@ -266,10 +266,7 @@ class TestTime:
 
     @pytest.mark.parametrize("rest", [b"", b"x" * 99])
     def test_a_connection_whose_request_was_refused_early_is_not_kept_for_ever(self, rest: bytes) -> None:
-        with (
-            running_server(body_seconds=0.3, idle_seconds=0.3, body_bytes=100) as server,
-            server.connect() as client,
-        ):
+        with running_server(body_seconds=0.3, idle_seconds=0.3, body_bytes=100) as server, server.connect() as client:
             client.sendall(request("POST", PREDICT, content_length="199") + b"x" * 100)
             assert read_answer(client).status == 413
             client.sendall(rest)

@@ -44,11 +44,7 @@ class Tiny(tf.Module):
         probabilities = tf.nn.softmax(tf.reduce_sum(tf.gather(self.weights, words), axis=1))
         probabilities = tf.ensure_shape(probabilities, [None, 3])
         label_id = tf.argmax(probabilities, axis=1)
-        return {
-            "label": tf.gather(self.classes, label_id),
-            "label_id": label_id,
-            "probabilities": probabilities,
-        }
+        return {"label": tf.gather(self.classes, label_id), "label_id": label_id, "probabilities": probabilities}
 
     def classify_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         spec = {"text": tf.io.FixedLenFeature([], tf.string)}

@@ -12,13 +12,7 @@ from openapi_description import API, DEFAULT, LIMITS, SCOPES, SIGNATURES, answer
 
 from serving.errors import Code, RequestError
 from serving.model.loaded import INPUTS
-from serving.protocol.kserve import (
-    OUTPUTS,
-    InferRequest,
-    parse_infer,
-    render_infer,
-    render_model_metadata,
-)
+from serving.protocol.kserve import OUTPUTS, InferRequest, parse_infer, render_infer, render_model_metadata
 from serving.protocol.replies import render_error, render_metadata, render_predictions, render_status
 from serving.protocol.tensorflow_serving import parse_predict
 from serving.repository.states import State, VersionStatus

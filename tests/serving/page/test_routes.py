@@ -319,10 +319,7 @@ def test_the_server_waits_for_an_explanation_as_long_as_for_an_answer(repository
     with TestClient(app, base_url="http://127.0.0.1") as client:
         reply = ask(client)
         leave.set()
-    assert (reply.status_code, reply.json()["error"]) == (
-        504,
-        "no answer within 0.3 seconds: the server is overloaded",
-    )
+    assert (reply.status_code, reply.json()["error"]) == (504, "no answer within 0.3 seconds: the server is overloaded")
     assert app.metrics.rejected == {"deadline": 1}
 
 

@@ -117,16 +117,10 @@ def test_what_is_no_json_is_refused_with_the_place(body: bytes, place: int) -> N
             'JSON Value: {\n    "instances": [\n        "a"\n    ],\n    "inputs": 1\n} '
             "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
         ),
-        (
-            {"instances": "a"},
-            'JSON Value: {\n    "instances": "a"\n} Excepting \'instances\' to be an list/array',
-        ),
+        ({"instances": "a"}, 'JSON Value: {\n    "instances": "a"\n} Excepting \'instances\' to be an list/array'),
         ({"instances": []}, "JSON Value: {\n    \"instances\": []\n} No values in 'instances' array"),
         ({"inputs": []}, "JSON Value: {\n    \"inputs\": []\n} No values in 'inputs' array"),
-        (
-            {"signature_name": "other", "instances": ["a"]},
-            'Serving signature name: "other" not found in signature def',
-        ),
+        ({"signature_name": "other", "instances": ["a"]}, 'Serving signature name: "other" not found in signature def'),
         ({"instances": ["a", 5]}, ROW.format(1) + "Error: INVALID_ARGUMENT: " + TYPE.format(5, "Number")),
         ({"instances": [None]}, ROW.format(0) + "Error: INVALID_ARGUMENT: " + TYPE.format("null", "Null")),
         ({"instances": [True]}, ROW.format(0) + "Error: INVALID_ARGUMENT: " + TYPE.format("true", "True")),

@@ -13,13 +13,7 @@ from served_signatures import make_signature
 
 from serving.errors import Code, RequestError
 from serving.model.loaded import Answers
-from serving.protocol.kserve import (
-    OUTPUTS,
-    InferRequest,
-    parse_infer,
-    render_infer,
-    render_model_metadata,
-)
+from serving.protocol.kserve import OUTPUTS, InferRequest, parse_infer, render_infer, render_model_metadata
 from serving.protocol.model_inputs import Limits
 from serving.protocol.replies import render_error
 

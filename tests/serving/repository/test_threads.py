@@ -205,15 +205,9 @@ STEPS = st.lists(
         st.tuples(st.just("mend"), st.integers(0, 5)),
         st.tuples(st.just("config"), st.sampled_from(["", "model_config_list {", "gone"])),
         st.tuples(st.just("vanish"), st.sampled_from(["base", "serving"])),
-        st.tuples(
-            st.just("return"),
-        ),
-        st.tuples(
-            st.just("use"),
-        ),
-        st.tuples(
-            st.just("done"),
-        ),
+        st.tuples(st.just("return")),
+        st.tuples(st.just("use")),
+        st.tuples(st.just("done")),
         st.tuples(st.just("delete"), st.integers(0, 5)),
     ),
     max_size=25,

@@ -12,7 +12,4 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
     characters = tf.strings.unicode_split(tf.strings.lower(tf.squeeze(inputs[features.TEXT], axis=1)), "UTF-8")
     trigrams = tf.strings.ngrams(characters, 3, separator="")
     hashed = tf.strings.to_hash_bucket_fast(trigrams.flat_values, custom_config["buckets"]) + 1
-    return {
-        features.TOKEN_IDS: trigrams.with_flat_values(hashed).to_sparse(),
-        features.LABEL: inputs[features.LABEL],
-    }
+    return {features.TOKEN_IDS: trigrams.with_flat_values(hashed).to_sparse(), features.LABEL: inputs[features.LABEL]}

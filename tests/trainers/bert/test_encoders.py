@@ -224,10 +224,7 @@ def test_what_is_in_the_cache_is_used_again(
     ids=["weights", "config", "vocabulary", "code"],
 )
 def test_what_changed_is_converted_again(
-    prepare: Callable[..., Encoder],
-    conversions: list[str],
-    checkpoint: Path,
-    change: Callable[[Path], Any] | None,
+    prepare: Callable[..., Encoder], conversions: list[str], checkpoint: Path, change: Callable[[Path], Any] | None
 ) -> None:
     first = prepare(checkpoint, **FLOAT32)
     if change:
