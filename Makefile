@@ -6,8 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
-# Two processes, the tests of a module in one of them: two gigabytes each.
-TWO := --numprocesses=2 --dist=loadfile
+# Two processes, the tests of a module in one of them, in the order of their names: two gigabytes each.
+TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 # The modules that have a mark; the others would be imported, and the stack with them, to find nothing there.
 marked = $$(grep -rlw --include='test_*.py' 'mark.$(1)' tests | sort)
 # uv from the system where there is one, else from the package index into an environment of its own.

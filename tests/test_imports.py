@@ -418,7 +418,7 @@ def test_arrows_are_seen() -> None:
     # Inside a function, and for type checkers only.
     assert "components.example_gen.examples" in arrows["components.evaluation.predictions"]
     assert "components.registry.tracking" in arrows["pipeline.run.record"]
-    assert {"components.gates", "trainers.bert"} <= arrows_between_rooms(arrows)["pipeline.config"]
+    assert {"components.gates", "trainers.family"} <= arrows_between_rooms(arrows)["pipeline.config"]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
-from cycler import cycler
 from matplotlib.figure import Figure
 
 _ROLES = ("ink", "muted", "rule", "accent", "second", "third", "bad")
@@ -21,40 +20,13 @@ ROLES = {f"#00000{number}": role for number, role in enumerate(_ROLES, start=1)}
 """Colour to the variable of the style sheet that says what it looks like."""
 INK, MUTED, RULE, ACCENT, SECOND, THIRD, BAD = ROLES
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_FONT_SIZE = 10
-_SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    # A class named "$AAPL$" is not a formula.
-    "text.parse_math": False,
-    # For the widths; the style sheet says which font is shown.
-    "font.family": "DejaVu Sans",
-    "font.size": _FONT_SIZE,
-    "axes.labelsize": _FONT_SIZE,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.prop_cycle": cycler(color=[ACCENT, SECOND, THIRD]),
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.handlelength": 1.2,
-    "patch.edgecolor": INK,
-    "lines.linewidth": 1.8,
-}
+_STYLE = Path(__file__).parent / "templates" / "charts.mplstyle"
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
     """Sets matplotlib up for figures that ``to_svg`` takes."""
-    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+    with mpl.rc_context(fname=_STYLE), warnings.catch_warnings():
         # Only widths are guessed from matplotlib's font: the browser has others.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield

@@ -1,11 +1,13 @@
 """Ready-to-use texts for schedulers that are there already: systemd, cron and Kubernetes."""
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import yaml
+import jinja2
 
 from components.errors import BadInputError
 from pipeline.schedule.cron import Cron, ScheduleConfig
@@ -27,37 +29,14 @@ def systemd(config: ScheduleConfig, command: Sequence[str], directory: Path) -> 
         BadInputError: A word holds a line break, which neither a unit file nor a crontab can.
     """
     _check_breaks(*command, str(directory))
-    calendar = [f"OnCalendar={value}" for value in Cron(config.cron, config.time_zone).systemd()]
-    service = [
-        "[Unit]",
-        "Description=newsdesk: one retraining decision",
-        "Wants=network-online.target",
-        "After=network-online.target",
-        "",
-        "[Service]",
-        "Type=oneshot",
-        f"WorkingDirectory={_percent(str(directory))}",
-        f"ExecStart={' '.join(map(_unit_word, command))}",
-        "# A gate or a refused span is an answer and no failure of the unit.",
-        "SuccessExitStatus=3",
-        f"TimeoutStopSec={config.stop_seconds:g}",
-        f"TimeoutStartSec={_JOB_SECONDS}",
-        "# A URL for alerts, MLflow's address and its token belong in this file.",
-        "EnvironmentFile=-/etc/newsdesk/environment",
-    ]
-    timer = [
-        "[Unit]",
-        "Description=newsdesk: when to decide on retraining",
-        "",
-        "[Timer]",
-        *calendar,
-        f"RandomizedDelaySec={config.jitter_seconds:g}",
-        f"Persistent={'true' if config.misfire == 'once' else 'false'}",
-        "",
-        "[Install]",
-        "WantedBy=timers.target",
-    ]
-    return "\n".join(["# newsdesk-retrain.service", *service, "", "# newsdesk-retrain.timer", *timer, ""])
+    return _render(
+        "retrain.systemd.j2",
+        calendar=Cron(config.cron, config.time_zone).systemd(),
+        command=" ".join(map(_unit_word, command)),
+        directory=_percent(str(directory)),
+        job_seconds=_JOB_SECONDS,
+        config=config,
+    )
 
 
 def crontab(config: ScheduleConfig, command: Sequence[str], directory: Path) -> str:
@@ -65,15 +44,7 @@ def crontab(config: ScheduleConfig, command: Sequence[str], directory: Path) -> 
     _check_breaks(*command, str(directory))
     # cron takes a bare % for the end of the line.
     line = f"cd {shlex.quote(str(directory))} && {shlex.join(command)}".replace("%", "\\%")
-    return "\n".join(
-        [
-            f"# Read in the zone {config.time_zone}: cronie honours CRON_TZ, Debian's cron goes by the zone of the",
-            "# machine (timedatectl). Neither catches up on times that passed meanwhile, and neither waits at random.",
-            f"CRON_TZ={config.time_zone}",
-            f"{Cron(config.cron, config.time_zone).text} {line}",
-            "",
-        ]
-    )
+    return _render("crontab.j2", text=Cron(config.cron, config.time_zone).text, line=line, config=config)
 
 
 def kubernetes(config: ScheduleConfig, arguments: Sequence[str], image: str, name: str, claim: str) -> str:
@@ -92,46 +63,24 @@ def kubernetes(config: ScheduleConfig, arguments: Sequence[str], image: str, nam
     for value in (name, claim):
         if not _NAME.fullmatch(value):
             raise BadInputError(f"{value!r} is no name for Kubernetes: use small letters, digits and hyphens")
-    container = {
-        "name": "retrain",
-        "image": image,
-        "args": list(arguments),
-        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108  the container's own
-        "envFrom": [{"secretRef": {"name": "newsdesk", "optional": True}}],
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    pod = {
-        "restartPolicy": "Never",
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "fsGroup": 1000,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "terminationGracePeriodSeconds": int(config.stop_seconds),
-        "containers": [container],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
-    }
-    spec = {
-        "schedule": Cron(config.cron, config.time_zone).kubernetes(),
-        "timeZone": config.time_zone,
-        "concurrencyPolicy": "Forbid",
-        # A time that passed longer ago than this is skipped, and of several only the last is made up for.
-        "startingDeadlineSeconds": _JOB_SECONDS if config.misfire == "once" else 300,
-        "successfulJobsHistoryLimit": 3,
-        "failedJobsHistoryLimit": 5,
-        "jobTemplate": {
-            "spec": {
-                # The circuit decides about another try, not the cluster.
-                "backoffLimit": 0,
-                "activeDeadlineSeconds": _JOB_SECONDS,
-                "template": {"spec": pod},
-            }
-        },
-    }
-    job = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec}
-    return yaml.safe_dump(job, sort_keys=False)
+    # JSON is YAML, and quotes whatever stands in it.
+    return _render(
+        "cronjob.yaml.j2",
+        name=json.dumps(name),
+        claim=json.dumps(claim),
+        image=json.dumps(image),
+        arguments=json.dumps(list(arguments)),
+        schedule=json.dumps(Cron(config.cron, config.time_zone).kubernetes()),
+        job_seconds=_JOB_SECONDS,
+        config=config,
+    )
+
+
+def _render(template: str, **values: Any) -> str:
+    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
+    # Texts for schedulers, in which nothing is HTML.
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
+    return environment.get_template(template).render(values)
 
 
 def _check_breaks(*words: str) -> None:

@@ -16,27 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-ABSENT = frozenset(
-    {
-        "IPython",
-        "apache_beam",
-        "components",
-        "matplotlib",
-        "mlflow",
-        "pandas",
-        "pipeline",
-        "serving",
-        "sklearn",
-        "tensorflow_data_validation",
-        "tensorflow_hub",
-        "tensorflow_model_analysis",
-        "tensorflow_transform",
-        "tf_keras",
-        "tfx",
-        "tfx_bsl",
-        "trainers",
-    }
+_OF_THIS_PROJECT = (
+    "IPython apache_beam components matplotlib mlflow pandas pipeline serving sklearn tensorflow_data_validation "
+    "tensorflow_hub tensorflow_model_analysis tensorflow_transform tf_keras tfx tfx_bsl trainers"
 )
+ABSENT = frozenset(_OF_THIS_PROJECT.split())
 """What a server does not have, and this environment may."""
 _STATUS = Path("/proc/self/status")
 _REASON_CHARACTERS = 300

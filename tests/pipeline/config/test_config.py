@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from components.errors import BadInputError
 from components.gates.data.gate import DataGateConfig
 from pipeline.config.config import Config, Floors, flatten, override, parse
-from pipeline.config.presets import PRESETS
+from pipeline.config.presets import PRESETS, make_config
 from trainers.bert.config import BertConfig
 from trainers.transformer.config import TransformerConfig
 
@@ -169,7 +169,7 @@ def test_numbers_survive_the_way_through_text(epochs: int, rate: float, fraction
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_setting_written_as_text_gives_the_same_configuration(preset: str) -> None:
-    config = PRESETS[preset]()
+    config = make_config(preset)
     flat = flatten(config)
     assert override(config, {key: as_text(value) for key, value in flat.items()}) == config
     for key, value in flat.items():
@@ -178,7 +178,7 @@ def test_every_setting_written_as_text_gives_the_same_configuration(preset: str)
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_dumped_configuration_parses_to_itself(preset: str) -> None:
-    config = PRESETS[preset]()
+    config = make_config(preset)
     assert parse(config.model_dump()) == config
     assert parse(json.loads(config.model_dump_json())) == config
 

@@ -24,7 +24,7 @@ from components.registry import tracking
 from components.registry.registry import CHAMPION, STATUS
 from components.registry.spool import Spool
 from components.registry.tracking import Store, TrackedRun, start_run
-from pipeline.config.presets import PRESETS
+from pipeline.config.presets import make_config
 from pipeline.run import execute as module
 from pipeline.run import track
 from pipeline.run.execute import execute
@@ -66,7 +66,7 @@ class World:
         self.client.create_registered_model(NAME)
         self.register("run-0", first.id)
         source = Source(root, "train.csv", "test.csv", ("World", "Sports"), "d1g")
-        self.request = Request(PRESETS["sample"](), source, self.workspace, self.store, {})
+        self.request = Request(make_config("sample"), source, self.workspace, self.store, {})
         self.reported: list[RunResult] = []
         monkeypatch.setattr(module, "create_pipeline", lambda *_: None)
         monkeypatch.setattr(module, "LocalRunner", Runner)
