@@ -3,10 +3,10 @@
 import re
 from urllib.parse import unquote
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)
+# Bounded, since a message may repeat a file that is one long word.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}:/+", re.IGNORECASE)
 _WEB = ("http", "ftp")
-# Up to the last @: a password with a slash that was not escaped hides before it.
-_LOGIN = re.compile(r"[^?#\s]*?(?::|%3a).*@", re.IGNORECASE | re.DOTALL)
+_LOGIN = re.compile(r"[^?#\s]*?(?::|%3a)", re.IGNORECASE)
 _USER = re.compile(r"[^/?#\s]*@")
 _NAME = re.compile(r"(?<=[?&;#])[^=&;#]*(?==)")
 _SECRET_NAME = re.compile(
@@ -21,7 +21,9 @@ def holds_secret(text: str) -> bool:
     A user alone is no secret but on the web, where he may be a token. What cannot be told from a password is one: an @
     in the path behind a port is to be written %40.
     """
-    return any(_is_secret(found[0].lower(), text[found.end() :]) for found in _SCHEME.finditer(text))
+    schemes = list(_SCHEME.finditer(text))
+    names = _NAME.findall(unquote(text[schemes[0].end() :])) if schemes else ()
+    return any(map(_SECRET_NAME.search, names)) or any(_has_login(text, scheme) for scheme in schemes)
 
 
 def shown(url: str) -> str:
@@ -40,9 +42,11 @@ def _redact(address: str) -> str:
     return shown(address) if holds_secret(address) else address
 
 
-def _is_secret(scheme: str, rest: str) -> bool:
-    web = scheme.startswith(_WEB)
-    # A path, which follows three slashes, has no user.
-    login = (web or not scheme.endswith("///")) and _LOGIN.match(rest)
-    names = _NAME.findall(unquote(rest))
-    return bool(login or (web and _USER.match(rest)) or any(map(_SECRET_NAME.search, names)))
+def _has_login(text: str, scheme: re.Match[str]) -> bool:
+    web = scheme[0].lower().startswith(_WEB)
+    if web and _USER.match(text, scheme.end()):
+        return True
+    # Up to the last @: a password with a slash that was not escaped hides before it. A path, which follows three
+    # slashes, has no user.
+    last = max(text.rfind("@"), 0)
+    return (web or not scheme[0].endswith("///")) and bool(_LOGIN.match(text, scheme.end(), last))
