@@ -8,7 +8,11 @@ from typing import Any
 
 from components.gates.gate import Gate
 
-_MODULES = ("components.gates.data.gate", "components.gates.model.gate", "components.gates.serving.gate")
+_MODULES = (
+    "components.gates.data.gate",  # one a line
+    "components.gates.model.gate",
+    "components.gates.serving.gate",
+)
 """Each has the ``GATE`` of its folder."""
 
 GATES: tuple[Gate[Any], ...] = tuple(import_module(name).GATE for name in _MODULES)

@@ -48,7 +48,7 @@ class Executor(base_executor.BaseExecutor):
             PROFILE_FILE: Path(inputs["profile"]) / PROFILE_FILE,
         }
         found = registry.register(self._context.pipeline_run_id, model, digest, identity, kept)
-        twins = [item for item in registry.versions() if item.tags.get(MODEL_IDENTITY) == identity]
+        twins = (item for item in registry.versions() if item.tags.get(MODEL_IDENTITY) == identity)
         known = next((item for item in twins if item.status == Standing.ROLLED_BACK), found)
         number = None if known.serving_version is None else str(known.serving_version)
         record = RegistrationRecord(found.version, found.run_id, digest, known.status, number)

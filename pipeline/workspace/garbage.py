@@ -242,12 +242,10 @@ def _temporaries(workspace: Workspace, base: Path) -> Iterator[Path]:
         places += _directories(node / ".system")
     for place in places:
         yield from sorted(place.glob(f"{TEMPORARY}*"))
-    for place in (workspace.root, workspace.serving):
+    others = [item for item in _directories(workspace.root) if item not in (workspace.artifacts, workspace.serving)]
+    below = [Path(parent) for directory in others for parent, _, _ in os.walk(directory)]
+    for place in (workspace.root, workspace.serving, *below):
         yield from _old_temporaries(place)
-    for directory in _directories(workspace.root):
-        if directory not in (workspace.artifacts, workspace.serving):
-            for parent, _, _ in os.walk(directory):
-                yield from _old_temporaries(Path(parent))
 
 
 def _old_temporaries(place: Path) -> list[Path]:
