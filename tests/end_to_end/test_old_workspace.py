@@ -73,6 +73,7 @@ def test_its_runs_are_told_and_compared(old: OldWorkspace, newsdesk: Callable[..
         "ready": True,
         "checks": None,
         "abandoned": [],
+        "apart": [],
     }
 
 
