@@ -48,6 +48,23 @@ def write_whole(path: Path, content: str | bytes, mode: int | None = None) -> No
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+@contextmanager
+def undamaged(path: Path, remedy: str) -> Iterator[None]:
+    """Guards the reading of one of our files, and of what it holds; one that is missing stays ``FileNotFoundError``.
+
+    Raises:
+        BadInputError: It cannot be read, or does not hold what it should; ``remedy`` says what to do.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise BadInputError(f"{path} is damaged: {remedy}") from error
+
+
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file, 64 hex digits in lower case."""
     with path.open("rb") as file:

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Annotated
 
 from google.protobuf import text_encoding
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from components.errors import BadInputError
-from components.files import write_whole
+from components.files import undamaged, write_whole
 
 ALIASES_FILE = "aliases.json"
 MODELS_CONFIG = "models.config"
@@ -39,11 +39,10 @@ def read_aliases(base: Path) -> dict[str, int]:
     """
     path = base / ALIASES_FILE
     try:
-        return _ALIASES.validate_json(path.read_bytes())
+        with undamaged(path, "newsdesk models promote writes it anew"):
+            return _ALIASES.validate_json(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValidationError as error:
-        raise BadInputError(f"{path} is damaged: newsdesk models promote writes it anew") from error
 
 
 def write_aliases(serving: Path, name: str, aliases: dict[str, int]) -> None:

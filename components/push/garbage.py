@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
+from pydantic import StrictInt, TypeAdapter
 
 from components.errors import BadInputError
 from components.file_names import LEASES
-from components.files import TEMPORARY
+from components.files import TEMPORARY, undamaged
 from components.push.aliases import read_aliases
 from components.push.manifest import MANIFEST
 from components.push.model_base import delete, present_versions
@@ -27,6 +28,8 @@ GARBAGE = f"{TEMPORARY}gc-"
 # Whether a process on another host lives cannot be seen from here.
 FOREIGN_LEASE_HOURS = 24
 _LONGEST_PATH = 4096
+_STOP = "stop the server that wrote it, then delete the file"
+_VERSIONS = TypeAdapter(list[StrictInt])
 _LEASE = re.compile(r"(?P<host>.+)-(?P<pid>[1-9][0-9]*)\.json")
 
 
@@ -125,22 +128,19 @@ def discard(path: Path) -> None:
 def _read_lease(path: Path, host: str, now: datetime) -> Lease:
     named = _LEASE.fullmatch(path.name)
     if named is None:
-        raise _not_understood(path)
+        raise BadInputError(f"{path} is damaged: {_STOP}")
     here, pid = named["host"] == host, int(named["pid"])
     holder = f"process {pid}" + ("" if here else f" on {named['host']}")
     if here and not _lives(pid):
         return Lease(path, holder, (), counts=False)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        versions, at = found["versions"], datetime.fromisoformat(found["at"])
-        old = now - at > timedelta(hours=FOREIGN_LEASE_HOURS)
+        with undamaged(path, _STOP):
+            found = json.loads(path.read_bytes())
+            versions = _VERSIONS.validate_python(found["versions"])
+            old = now - datetime.fromisoformat(found["at"]) > timedelta(hours=FOREIGN_LEASE_HOURS)
     except FileNotFoundError:
         # Its server has let go meanwhile.
         return Lease(path, holder, (), counts=False)
-    except (ValueError, KeyError, TypeError) as error:
-        raise _not_understood(path) from error
-    if not isinstance(versions, list) or not all(type(version) is int for version in versions):
-        raise _not_understood(path)
     if not here and old:
         return Lease(path, holder, (), counts=False)
     return Lease(path, holder, tuple(versions), counts=True)
@@ -151,7 +151,3 @@ def _lives(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _not_understood(path: Path) -> BadInputError:
-    return BadInputError(f"{path} does not say which versions a server holds: stop that server, then delete the file")

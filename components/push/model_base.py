@@ -11,10 +11,13 @@ import shutil
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from components import files
 from components.errors import BadInputError
-from components.files import TEMPORARY, write_whole
+from components.files import TEMPORARY, undamaged, write_whole
 from components.push.aliases import ALIASES_FILE, FILE_MODE, MODELS_CONFIG, is_settled, render_models_config
 
 LEDGER = "versions.json"
@@ -24,6 +27,8 @@ ALIASES_LOCK = ".aliases.lock"
 MOST_VERSIONS = 2**63 - 1
 """The highest version that TensorFlow Serving reads."""
 _LOCK_SECONDS = 60
+_GIVEN = TypeAdapter(list[Annotated[int, Field(strict=True, ge=0)]])
+_LEDGER_REMEDY = 'write into it the numbers ever used, as in {"given": [1, 2]}, lest one be used again'
 # A version of ours has one spelling, and so one directory; TensorFlow Serving reads leading zeros too.
 _VERSION = re.compile(r"0|[1-9][0-9]{0,18}")
 _ANY_SPELLING = re.compile(r"[0-9]+")
@@ -60,14 +65,10 @@ def given_versions(base: Path) -> list[int]:
     """
     ledger = base / LEDGER
     try:
-        given = json.loads(ledger.read_text(encoding="utf-8"))["given"]
+        with undamaged(ledger, _LEDGER_REMEDY):
+            return sorted(_GIVEN.validate_python(json.loads(ledger.read_bytes())["given"]))
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(ledger) from error
-    if not isinstance(given, list) or not all(type(number) is int and number >= 0 for number in given):
-        raise _damaged(ledger)
-    return sorted(given)
 
 
 def removed_versions(base: Path) -> list[int]:
@@ -124,9 +125,3 @@ def delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _damaged(ledger: Path) -> BadInputError:
-    return BadInputError(
-        f'{ledger} is damaged: write into it the numbers ever used, as in {{"given": [1, 2]}}, lest one be used again'
-    )

@@ -26,7 +26,7 @@ def make(database: Path, url: Callable[[Path], str]) -> None:
     """Makes the store where there is none, and anew where its making was cut; ``url`` gives SQLAlchemy's of a file.
 
     Raises:
-        BadInputError: It cannot be written, or is between two schemas and holds runs.
+        BadInputError: It cannot be read or written, or is between two schemas and holds runs.
     """
     if _is_whole(database):
         return
@@ -69,15 +69,17 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _is_whole(database: Path) -> bool:
-    """Returns whether MLflow has ended making a file; where that cannot be read, MLflow says so itself."""
+    """Returns whether MLflow has ended making a file; one that a writer has locked for now is taken for one."""
     if not database.exists():
         return False
     try:
         # The first experiment is what it makes last.
         cut = any(name.startswith("_alembic_tmp") for name in _tables(database))
         return not cut and _has_rows(database, "experiments")
-    except sqlite3.DatabaseError:
-        return True
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return True
+        raise BadInputError(f"{database} cannot be read as MLflow's store ({error}): restore it from a copy") from error
 
 
 def _has_rows(database: Path, table: str) -> bool:

@@ -15,6 +15,7 @@ from components.clean import printable
 from components.errors import BadInputError, GateRejectedError
 
 _PLAIN = "newsdesk_ascii"
+_REMEDY = "see that it is of the right kind, this user may read and write it, and its disk has space"
 COMMANDS = {
     "run": "one whole pipeline run: ingest, validate, transform, train, evaluate, push, track",
     "predict": "classify texts with the pushed model, without a server",
@@ -67,6 +68,12 @@ def main() -> None:
         _end(f"newsdesk: {error}", 2)
     except GateRejectedError as error:
         _end(f"newsdesk: {error}", 3)
+    except OSError as error:
+        # What guards a file says more; this is for a directory in a file's place, a file system that is read-only and
+        # the like, wherever they are met.
+        if not error.strerror or isinstance(error, ConnectionError):
+            raise
+        _end(printable(f"newsdesk: {error.filename or 'a file'}: {error.strerror}: {_REMEDY}"), 2)
     except click.exceptions.NoArgsIsHelpError as error:
         _end(error.format_message(), 2)
     except click.UsageError as error:

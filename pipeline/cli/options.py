@@ -6,13 +6,24 @@ from typing import Any
 
 import click
 
+from components.errors import BadInputError
 from trainers.families import MODULES
 
 FAMILY_NAMES = " or ".join(MODULES)
 
+
+def _of_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise BadInputError(
+            f"{path} is in no place, as this user has no home directory: name another with --cache, or set HOME"
+        ) from error
+
+
 workspace_option = click.option(
     "--workspace",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, resolve_path=True),
     default=Path("workspace"),
     envvar="NEWSDESK_WORKSPACE",
     show_default="./workspace, or NEWSDESK_WORKSPACE",
@@ -22,6 +33,7 @@ cache_option = click.option(
     "--cache",
     type=click.Path(path_type=Path),
     default=Path("~/.cache/newsdesk"),
+    callback=lambda _, __, path: _of_home(path),
     envvar="NEWSDESK_CACHE",
     show_default="~/.cache/newsdesk, or NEWSDESK_CACHE",
     help="Where downloads are kept.",

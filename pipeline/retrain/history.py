@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import BadInputError
-from components.files import locked, write_whole
+from components.files import locked, undamaged, write_whole
 from components.outcomes import Outcome
 
 VERDICTS = (Outcome.PUSHED, Outcome.REJECTED)
 """Outcomes in which a run has said what it thinks of its spans."""
 _STARTED, _ENDED, _RESET = "started", "ended", "reset"
 """Kinds of lines."""
+_MOVE_AWAY = "move the file away, and with it what was tried"
 _log = logging.getLogger("newsdesk.retrain")
 
 
@@ -38,14 +39,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Returns the lines of a file, without those that a kill tore; empty where there is none.
 
     Raises:
-        BadInputError: It cannot be read.
+        OSError: It cannot be read.
     """
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
     found, torn = [], 0
     for line in filter(None, lines):
         try:
@@ -109,20 +108,21 @@ class History:
             BadInputError: A line has a status that this version does not know.
         """
         found: dict[str, dict[str, Any]] = {}
-        for line in read(self.path):
-            if line["kind"] in (_STARTED, _ENDED):
-                found[line["run_id"]] = found.pop(line["run_id"], {}) | line
-        return [
-            Attempt(
-                run_id,
-                datetime.fromisoformat(line["moment"]),
-                self._outcome(line.get("status", Outcome.STARTED)),
-                tuple(line.get("reasons", ())),
-                line.get("spans", {}),
-                line.get("work", ""),
-            )
-            for run_id, line in found.items()
-        ]
+        with undamaged(self.path, _MOVE_AWAY):
+            for line in read(self.path):
+                if line["kind"] in (_STARTED, _ENDED):
+                    found[line["run_id"]] = found.pop(line["run_id"], {}) | line
+            return [
+                Attempt(
+                    run_id,
+                    datetime.fromisoformat(line["moment"]),
+                    self._outcome(line.get("status", Outcome.STARTED)),
+                    tuple(line.get("reasons", ())),
+                    dict(line.get("spans", {})),
+                    line.get("work", ""),
+                )
+                for run_id, line in found.items()
+            ]
 
     def _outcome(self, status: str) -> Outcome:
         try:
@@ -130,7 +130,7 @@ class History:
         except ValueError as error:
             raise BadInputError(
                 f"{self.path} has a status {status!r}, which this version of newsdesk does not know: use the version "
-                "that wrote it, or move the file away, and with it what was tried"
+                f"that wrote it, or {_MOVE_AWAY}"
             ) from error
 
     def since_reset(self) -> list[Attempt]:
@@ -154,13 +154,10 @@ class Notes:
             BadInputError: The file is damaged.
         """
         try:
-            return json.loads(self.path.read_bytes())
+            with undamaged(self.path, "delete it, only which spans are late is lost"):
+                return dict(json.loads(self.path.read_bytes()))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
-            raise BadInputError(
-                f"{self.path} cannot be read ({error}): delete it, only which spans are late is lost"
-            ) from error
 
     def write(self, **values: Any) -> None:
         """Replaces some of them."""

@@ -5,15 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from components.addresses import redacted
 from components.clean import clean
 from components.errors import BadInputError
 from components.evaluation.comparison import align, compare_answers
 from components.evaluation.predictions import Predictions, load
 from components.file_names import PREDICTIONS_FILE
-from components.files import write_whole
+from components.files import undamaged, write_whole
 from components.gates.model.gate import GATE as MODEL_GATE
 from components.gates.verdict import Verdict
 from components.report import reading
@@ -119,12 +117,8 @@ def read_facts(workspace: Workspace, wanted: str | None = None) -> RunFacts:
             raise BadInputError(f"there is no report of a run {wanted!r}: there is one of {listed}")
         raise BadInputError(f"{wanted!r} may be any of {len(found)} runs, {listed}: give more of the id")
     path = workspace.reports / found[0] / FACTS_FILE
-    try:
+    with undamaged(path, "repeat the run, as it may be from another version of newsdesk"):
         return RunFacts.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise BadInputError(
-            f"{path} cannot be read, as it is damaged or from another version of newsdesk: repeat the run"
-        ) from error
 
 
 def _node(node: NodeRun) -> Node:

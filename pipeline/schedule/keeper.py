@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.errors import BadInputError
-from components.files import locked, write_whole
+from components.files import locked, undamaged, write_whole
 from pipeline.schedule.cron import Cron, ScheduleConfig
 
 # A busy machine starts a run late; what is later than this has been missed.
@@ -36,11 +35,13 @@ class Clock:
             BadInputError: The file is damaged.
         """
         try:
-            return datetime.fromisoformat(json.loads(self._path.read_text(encoding="utf-8"))["last"])
+            with undamaged(self._path, "delete it, and the schedule begins anew"):
+                last = datetime.fromisoformat(json.loads(self._path.read_bytes())["last"])
+                if last.tzinfo is None:
+                    raise ValueError("a moment without a time zone")
+                return last
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInputError(f"{self._path} is damaged: delete it, and the schedule begins anew") from error
 
     def write(self, moment: datetime) -> None:
         """Replaces the moment."""

@@ -47,11 +47,11 @@ def find_abandoned(workspace: Workspace, mark: bool = False) -> list[Abandoned]:
     if not workspace.root.is_dir() or not place.exists():
         return []
     with exclusive(workspace, "doctor"):
-        place.check()
-        store = place.open()
-        found = list(_find(store, workspace, place))
-        if mark and found:
-            _mark(store, {item.execution_id for item in found if item.execution_id})
+        with place.answering():
+            store = place.open()
+            found = list(_find(store, workspace, place))
+            if mark and found:
+                _mark(store, {item.execution_id for item in found if item.execution_id})
         tracking = find_stores(workspace, os.environ).tracking
         if tracking.artifacts is None or workspace.mlflow_store.exists():
             found += close_killed(workspace, tracking, mark)
@@ -97,7 +97,11 @@ def _moment(milliseconds: int) -> str:
 def unfinished_jobs(workspace: Workspace) -> dict[str, Path]:
     """Returns the jobs that orchestrators have begun here and not finished: run id to directory."""
     begun = (workspace.root / "runs").glob("*/run-id")
-    return {path.read_text("utf-8"): path.parent for path in begun if not (path.parent / "result.json").is_file()}
+    return {
+        path.read_text("utf-8", "replace"): path.parent
+        for path in begun
+        if not (path.parent / "result.json").is_file()
+    }
 
 
 def _mark(store: Any, execution_ids: Collection[int]) -> None:

@@ -47,7 +47,7 @@ class Machine:
 
 def this_machine(workspace: Path) -> Machine:
     """Returns the facts of this machine; the disk is the one that ``workspace`` is or will be on."""
-    existing = next(path for path in (workspace.resolve(), *workspace.resolve().parents) if path.exists())
+    existing = next(path for path in (workspace.absolute(), *workspace.absolute().parents) if path.exists())
     compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
     return Machine(
         platform.system(),

@@ -1,19 +1,14 @@
 """What ML Metadata knows of a workspace's runs, and which of it is still of use."""
 
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import BadInputError
 from pipeline.workspace.metadata import MetadataPlace
-from pipeline.workspace.stores import SQLITE
 
 Place = tuple[str, str, int]
 """Node, output and execution: where an artifact is, below the directory of artifacts."""
-
-_REASON_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Lineage:
 
         if not artifact_ids:
             return
-        with self._answering():
+        with self._place.answering():
             store = self._place.open()
             artifacts = store.get_artifacts_by_id(list(artifact_ids))
             for artifact in artifacts:
@@ -123,7 +118,7 @@ class Lineage:
     def _read(self) -> None:
         from ml_metadata.proto.metadata_store_pb2 import Execution
 
-        with self._answering():
+        with self._place.answering():
             store = self._place.open()
         executions = store.get_executions()
         done = (Execution.COMPLETE, Execution.CACHED)
@@ -143,20 +138,6 @@ class Lineage:
             run = PastRun(context.name, pipeline, members)
             if self._is_ours(run):
                 self.runs.append(run)
-
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        from ml_metadata import errors
-
-        try:
-            self._place.check()
-            yield
-        except (errors.StatusError, RuntimeError) as error:
-            why = " ".join(str(error).split())[:_REASON_CHARACTERS]
-            uri = self._place.uri.removeprefix(SQLITE)
-            raise BadInputError(
-                f"the metadata store {uri} cannot be read or written ({why}): free space if it is full, or restore it"
-            ) from error
 
     def _is_ours(self, run: PastRun) -> bool:
         """Returns whether a run is of this workspace; the name of a pipeline says nothing on a server."""

@@ -4,7 +4,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 # Two processes that make the tables of one empty database at once get in each other's way.
 _FIRST_CONTACT_SECONDS = 3.0
 _FRESH_CONNECTIONS = 5
+_REASON_CHARACTERS = 200
 _log = logging.getLogger("newsdesk.metadata")
 
 
@@ -100,6 +102,25 @@ class MetadataPlace:
             except MetadataAwayError as error:
                 raise BadInputError(f"the metadata store {self.uri} {_why(self.server)}") from error
             self._patience = patience
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Guards work on the store.
+
+        Raises:
+            BadInputError: It does not open, or is damaged, full or not to be written.
+        """
+        from ml_metadata import errors
+
+        try:
+            self.check()
+            yield
+        except (errors.StatusError, RuntimeError) as error:
+            why = " ".join(str(error).split())[:_REASON_CHARACTERS]
+            raise BadInputError(
+                f"the metadata store {self.uri.removeprefix(SQLITE)} cannot be read or written ({why}): free space if "
+                "it is full, or restore it"
+            ) from error
 
     def open(self) -> "metadata_store.MetadataStore | PatientStore":
         """Returns the store; a server's is one that outlasts an outage.

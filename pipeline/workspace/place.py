@@ -11,7 +11,7 @@ from pathlib import Path
 
 from components.clean import clean
 from components.errors import BadInputError, check_address
-from components.files import TEMPORARY, locked, write_whole
+from components.files import TEMPORARY, locked, undamaged, write_whole
 
 # TensorFlow lists files by patterns, in which these are no letters.
 _PATTERN = re.compile(r"[*?\[\\]")
@@ -64,9 +64,10 @@ class Workspace:
     def owner(self) -> str:
         """Returns what tells this workspace from every other and from its copies: an id of its own, and where it is."""
         path = self.root / ".id"
-        if not path.is_file():
+        if not path.exists():
             write_whole(path, uuid.uuid4().hex)
-        return f"{path.read_text(encoding='utf-8')} {self.root}"
+        with undamaged(path, "delete it, and newsdesk models adopt makes the models those of this workspace again"):
+            return f"{uuid.UUID(path.read_text(encoding='utf-8')).hex} {self.root}"
 
     def model_base(self, name: str) -> Path:
         """Returns the directory of a model's pushed versions."""

@@ -139,7 +139,7 @@ def _find_model(model_dir: Path | None, name: str | None, workspace: Path) -> Pa
 
     if name is not None and model_dir is not None:
         raise BadInputError(f"--model-dir {model_dir} and --name {name} both say which model: drop one")
-    base = Workspace(workspace.resolve()).model_base(name or "ag_news") if model_dir is None else model_dir.resolve()
+    base = Workspace(workspace).model_base(name or "ag_news") if model_dir is None else model_dir.resolve()
     try:
         return champion_version(base.parent, base.name)
     except NoModelError as error:

@@ -40,7 +40,7 @@ def command(run_a: str, run_b: str, rows: int, no_cache: bool, workspace: Path, 
     from pipeline.workspace.place import Workspace
     from pipeline.workspace.stores import find_stores, find_tracking
 
-    place = Workspace(workspace.resolve())
+    place = Workspace(workspace)
     if not find_tracking(place, os.environ) and not place.mlflow_store.exists():
         raise BadInputError(f"workspace {place.root} has no runs yet: newsdesk run makes the first")
     silence_warnings()

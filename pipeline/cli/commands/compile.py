@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from components.errors import BadInputError
 from pipeline.cli.asked import compile_target
 from pipeline.cli.options import target_options
 from pipeline.cli.process import say
@@ -18,10 +17,7 @@ def command(target: str, output: Path | None, **asked: Any) -> None:
     """Writes the graph as a file for Kubeflow Pipelines or Vertex AI; nothing is sent anywhere."""
     _, text, problems = compile_target(target, **asked)
     path = output or Path(f"{target}.yaml")
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be written ({error.strerror}): name another with --output") from error
+    path.write_text(text, encoding="utf-8")
     say(path)
     for problem in problems:
         say(f"newsdesk: before it can be submitted: {problem}", err=True)

@@ -71,7 +71,7 @@ def _left_behind(workspace: Path, mark: bool) -> "tuple[list[Abandoned], str | N
     from pipeline.workspace.place import Workspace
 
     try:
-        return find_abandoned(Workspace(workspace.resolve()), mark), None
+        return find_abandoned(Workspace(workspace), mark), None
     except BadInputError as error:
         if mark:
             raise
@@ -86,7 +86,7 @@ def _find_apart(workspace: Path, mark: bool) -> list[str]:
     from pipeline.workspace.place import Workspace
     from pipeline.workspace.stores import find_stores
 
-    place = Workspace(workspace.resolve())
+    place = Workspace(workspace)
     found = []
     for file in sorted(place.serving.glob(f"*/{ALIASES_FILE}")):
         registry = Registry(find_stores(place, os.environ).tracking, file.parent.name)

@@ -26,7 +26,7 @@ def ag_news(base_url: str | None, cache: Path) -> None:
     """Fetches the public AG News files, 30 MB; their licence allows research and other non-commercial use."""
     from components.example_gen.fetch import BASE_URL, fetch
 
-    target = cache.expanduser() / "ag_news"
+    target = cache / "ag_news"
     fetch(target, (base_url or BASE_URL).rstrip("/"), say=say)
     say(f"now: newsdesk run --preset ag-news --data {target}")
 

@@ -133,7 +133,7 @@ def gc_(keep: int, dry_run: bool, name: str, workspace: Path, as_json: bool) -> 
     """
     from pipeline.workspace.garbage import collect
 
-    place = Workspace(workspace.resolve())
+    place = Workspace(workspace)
     found = collect(place, name, keep, dry_run)
     if as_json:
         click.echo(json.dumps(found.to_dict(place.root)))
@@ -146,7 +146,7 @@ def _open(name: str, workspace: Path, look: bool = False, move: bool = False) ->
     from components.registry.registry import Registry
     from pipeline.workspace.stores import find_stores
 
-    place = Workspace(workspace.resolve())
+    place = Workspace(workspace)
     if not place.serving.is_dir():
         raise BadInputError(f"{place.root} is not a workspace: newsdesk run makes one, or name another --workspace")
     registry = Registry(find_stores(place, os.environ).tracking, name)

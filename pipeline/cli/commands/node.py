@@ -170,7 +170,6 @@ def _request(
     config = configure(preset, parameters["model"], settings)
     given = {name: value for name, value in parameters.items() if value is not None}
     config = override(config, settings_of({"model": config.model, **given}))
-    cache = cache.expanduser()
     remote = data if data and "://" in data else None
     directory = remote or data_directory(config, Path(data) if data else None, cache)
     source = open_data(directory, config.data.spans, config.data.settle_minutes, datetime.now(UTC))

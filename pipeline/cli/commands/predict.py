@@ -75,7 +75,7 @@ def _ask_model(texts: list[str], name: str, workspace: Path) -> list["Prediction
     from serving.model.loaded import LoadedModel, NoModelError, champion_version
 
     try:
-        directory = champion_version(Workspace(workspace.resolve()).serving, name)
+        directory = champion_version(Workspace(workspace).serving, name)
     except NoModelError as error:
         raise BadInputError(f"{error}: run newsdesk run first, or name another --workspace") from error
     silence_warnings()

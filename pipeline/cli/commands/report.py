@@ -19,5 +19,5 @@ def command(run: str | None, workspace: Path) -> None:
     from pipeline.run.report import read_facts, write_report
     from pipeline.workspace.place import Workspace
 
-    place = Workspace(workspace.resolve())
+    place = Workspace(workspace)
     say(write_report(read_facts(place, run), place))

@@ -53,7 +53,7 @@ def command(
     config = configure(preset, model, settings)
     check_local(config.beam, config.orchestrator.image)
     Window.parse(config.data.spans)
-    directory = data_directory(config, data, cache.expanduser())
+    directory = data_directory(config, data, cache)
     place = open_workspace(workspace)
     silence_warnings()
     with quiet(place.logs / "retrain.log") as (out, err):

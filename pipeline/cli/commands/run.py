@@ -43,7 +43,7 @@ def command(
     end_on_sigterm()
     config = configure(preset, model, with_beam(settings, beam))
     check_local(config.beam, config.orchestrator.image)
-    directory = data_directory(config, data, cache.expanduser())
+    directory = data_directory(config, data, cache)
     source = open_data(directory, config.data.spans, config.data.settle_minutes, datetime.now(UTC))
     place = open_workspace(workspace)
     silence_warnings()

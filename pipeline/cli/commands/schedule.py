@@ -60,15 +60,15 @@ def command(
         for surprise in cron.surprises(datetime.now(UTC)):
             say(f"newsdesk: {surprise}", err=True)
         return
-    places = ["--data", str(data.resolve()), "--workspace", str(workspace.resolve())]
-    places += ["--cache", str(cache.expanduser())]
+    places = ["--data", str(data.resolve()), "--workspace", str(workspace)]
+    places += ["--cache", str(cache)]
     if target:
         write = {"systemd": texts.systemd, "crontab": texts.crontab}[target]
         click.echo(write(config.schedule, [_executable(), "retrain", *options, *places], Path.cwd()), nl=False)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     own = [sys.executable, "-m", "pipeline.cli.main", "retrain", *options, *places]
-    keeper = Keeper(config.schedule, workspace.resolve() / "retrain", lambda: subprocess.Popen(own))  # noqa: S603  our own command line
+    keeper = Keeper(config.schedule, workspace / "retrain", lambda: subprocess.Popen(own))  # noqa: S603  our own command line
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, keeper.stop)
     say(f"next decision {cron.after(datetime.now(UTC)).isoformat()}; stop with Ctrl-C or SIGTERM", err=True)

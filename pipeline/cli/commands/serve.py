@@ -43,7 +43,7 @@ def command(model_dir: Path | None, host: str, port: int, workspace: Path, setti
     for key in ("host", "port", "model_dir"):
         if key in values:
             raise BadInputError(f"{key} is not a setting of --set: use --{key.replace('_', '-')}")
-    place = Workspace(workspace.resolve())
+    place = Workspace(workspace)
     directory = (model_dir or place.serving).resolve()
     config = make_config({"model_dir": directory, "host": host, "port": port, **values})
     if not directory.is_dir():

@@ -20,7 +20,7 @@ def command(workspace: Path, host: str, port: int) -> None:
     from pipeline.workspace.place import Workspace
     from pipeline.workspace.stores import find_stores, find_tracking
 
-    place = Workspace(workspace.resolve())
+    place = Workspace(workspace)
     tracking = find_tracking(place, os.environ)
     if tracking:
         raise BadInputError(f"runs are tracked at {tracking} (MLFLOW_TRACKING_URI or stores.json): open that")
