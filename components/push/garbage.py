@@ -28,7 +28,7 @@ GARBAGE = f"{TEMPORARY}gc-"
 # Whether a process on another host lives cannot be seen from here.
 FOREIGN_LEASE_HOURS = 24
 _LONGEST_PATH = 4096
-_STOP = "stop the server that wrote it, then delete the file"
+_STOP = "it does not say which versions a server holds; stop that server, then delete the file"
 _VERSIONS = TypeAdapter(list[StrictInt])
 _LEASE = re.compile(r"(?P<host>.+)-(?P<pid>[1-9][0-9]*)\.json")
 

@@ -79,7 +79,9 @@ def _is_whole(database: Path) -> bool:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return True
-        raise BadInputError(f"{database} cannot be read as MLflow's store ({error}): restore it from a copy") from error
+        raise BadInputError(
+            f"MLflow's store {database} does not answer or refuses ({error}): restore it from a copy"
+        ) from error
 
 
 def _has_rows(database: Path, table: str) -> bool:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow.entities import LifecycleStage, Run, ViewType
 
@@ -26,6 +28,8 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 ALIASES = (CHAMPION, PREVIOUS, CHALLENGER)
 STATUS, SERVING_VERSION = "validation_status", "serving_version"
 MODEL_DIGEST, MODEL_IDENTITY = "model_digest", "model_identity"
+COLLECTED = "newsdesk.collected"
+"""Tag of a version whose model garbage collection has deleted; what is known of it stays."""
 MODEL_PATH = "model"
 """Where a run's artifacts hold its model."""
 KEPT_PATH = "kept"
@@ -160,13 +164,14 @@ class Registry:
             kept: Files to keep beside it, by name.
         """
         if found := self.with_tag(MODEL_DIGEST, digest):
+            if COLLECTED in found.tags:
+                with self._answering():
+                    self._keep_model(found.run_id, model)
+                    self._client.delete_model_version_tag(self.name, found.version, COLLECTED)
             return found
         with self._answering():
             run = self._find_run(run_name)
-            with tempfile.TemporaryDirectory() as temporary:
-                wrapped = Path(temporary) / MODEL_PATH
-                save_pyfunc(model, wrapped)
-                self._client.log_artifacts(run.info.run_id, str(wrapped), MODEL_PATH)
+            self._keep_model(run.info.run_id, model)
             for name, path in kept.items():
                 with tempfile.TemporaryDirectory() as temporary:
                     self._client.log_artifact(run.info.run_id, shutil.copy(path, Path(temporary) / name), KEPT_PATH)
@@ -188,6 +193,17 @@ class Registry:
         return RegisteredVersion(
             self.name, str(made.version), run.info.run_id, int(made.creation_timestamp or 0), dict(made.tags), ()
         )
+
+    def kept_models(self, artifacts: Path) -> list[tuple[RegisteredVersion, Path]]:
+        """Returns the versions without an alias whose models lie below a directory of MLflow's artifacts, and where."""
+        found = []
+        for version in self.versions():
+            with self._answering():
+                address = urlsplit(self._client.get_run(version.run_id).info.artifact_uri)
+            place = Path(url2pathname(address.path), MODEL_PATH)
+            if not version.aliases and place.is_relative_to(artifacts) and place.is_dir() and not place.is_symlink():
+                found.append((version, place))
+        return found
 
     def test_metrics(self, version: RegisteredVersion) -> dict[str, float]:
         """Returns what the Evaluator measured on all test rows, by name."""
@@ -241,6 +257,12 @@ class Registry:
             for file in beside.iterdir():
                 file.rename(target / file.name)
             beside.rmdir()
+
+    def _keep_model(self, run_id: str, model: Path) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            wrapped = Path(temporary) / MODEL_PATH
+            save_pyfunc(model, wrapped)
+            self._client.log_artifacts(run_id, str(wrapped), MODEL_PATH)
 
     def _aliases(self) -> dict[str, str]:
         found = self._client.search_registered_models(f"name='{self.name}'")

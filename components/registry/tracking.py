@@ -43,9 +43,13 @@ _NAME_CHARACTERS, _LAST_CHARACTERS, _DIGEST_CHARACTERS = 250, 100, 10
 _DIGESTED = re.compile(rf"-[0-9a-f]{{{_DIGEST_CHARACTERS}}}(/|$)")
 LOGIN = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 """Variables that hold what MLflow asks a user for."""
+_SERVER = "start it, or set MLFLOW_TRACKING_URI to another or to nothing"
+_FILE = "see that this user may write the file and its disk has space, or set MLFLOW_TRACKING_URI to another"
 _WHO = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 _DELETED = re.compile(r"(run|experiment) (\S+) must be in the 'active' state", re.IGNORECASE)
 _log = logging.getLogger("newsdesk.tracking")
+# It logs with a traceback what it also raises, and what becomes a sentence here.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -324,7 +328,7 @@ def refused(store: Store, error: Exception) -> BadInputError:
     return BadInputError(
         _answer(store.uri, error)
         or f"MLflow at {store.uri} does not answer or refuses ({_shorten(error)}...): "
-        "start it, or set MLFLOW_TRACKING_URI to another or to nothing"
+        + (_FILE if store.uri.startswith("sqlite") else _SERVER)
     )
 
 

@@ -19,13 +19,14 @@ from components.file_names import LEASES, VERDICT_FILE
 from components.files import TEMPORARY, size_of
 from components.push.garbage import discard, kept_versions, read_leases
 from components.push.model_base import ALIASES_LOCK, delete, locked, present_versions, record_versions
+from components.registry.registry import COLLECTED, Registry
 from pipeline.workspace.abandoned import unfinished_jobs
 from pipeline.workspace.lineage import Lineage, Use
 from pipeline.workspace.metadata import MetadataPlace
 from pipeline.workspace.place import Workspace, exclusive
-from pipeline.workspace.stores import find_metadata
+from pipeline.workspace.stores import find_metadata, find_stores
 
-VERSION, RUN, LEFTOVER, LEASE = "version", "run", "leftover", "lease"
+VERSION, RUN, LEFTOVER, LEASE, REGISTERED = "version", "run", "leftover", "lease", "registered model"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _STATEFUL = ".system/stateful_working_dir"
 _CHECKPOINT, _PART = ".checkpoint", ".checkpoint.part"
@@ -37,8 +38,9 @@ class Item:
     """Something that goes.
 
     Attributes:
-        kind: ``version``, ``run``, ``leftover`` or ``lease``.
-        name: Version number, run id, or path from the workspace.
+        kind: ``version``, ``run``, ``leftover``, ``lease`` or ``registered model``.
+        name: Number of a version, in the registry's own count for a registered model; run id, or path from the
+            workspace.
         why: In words.
         paths: Its files and directories.
         size: Bytes.
@@ -142,9 +144,10 @@ def collect(workspace: Workspace, name: str, keep: int, dry_run: bool = False) -
                 f"workspace {workspace.root} holds no model {name}: name another with --name or --workspace"
             )
         try:
-            found = _plan(workspace, base, lineage, name, keep, dry_run)
+            registry = _own_registry(workspace, name)
+            found = _plan(workspace, base, lineage, registry, name, keep, dry_run)
             if not dry_run:
-                _apply(base, lineage, found)
+                _apply(base, lineage, registry, found)
         except OSError as error:
             raise BadInputError(
                 f"{error.filename} cannot be read or deleted ({error.strerror}): mend that and run gc again"
@@ -164,7 +167,15 @@ def _check(workspace: Workspace, base: Path, name: str) -> None:
             )
 
 
-def _plan(workspace: Workspace, base: Path, lineage: Lineage, name: str, keep: int, dry_run: bool) -> Collection:
+def _own_registry(workspace: Workspace, name: str) -> Registry | None:
+    """Returns the model's registry where it is the workspace's own; what a server keeps is not ours to delete."""
+    store = find_stores(workspace, os.environ).tracking
+    return Registry(store, name) if store.artifacts and workspace.mlflow_store.exists() else None
+
+
+def _plan(
+    workspace: Workspace, base: Path, lineage: Lineage, registry: Registry | None, name: str, keep: int, dry_run: bool
+) -> Collection:
     leases = read_leases(base)
     kept = kept_versions(base, keep, leases)
     use = lineage.use(name, keep, kept)
@@ -176,6 +187,9 @@ def _plan(workspace: Workspace, base: Path, lineage: Lineage, name: str, keep: i
     ours = {run.id for run in lineage.of(name)}
     # Without a metadata store nobody knows whose the artifacts are.
     items += _artifacts(workspace, lineage, use, ours) if lineage.runs else []
+    for version, path in registry.kept_models(workspace.mlflow_artifacts) if registry else ():
+        if version.serving_version not in kept and version.tags.get("run") not in use.staying:
+            items.append(Item(REGISTERED, version.version, "in no alias, and of a run that goes").add(path))
     items += [_leftover(workspace, path, "half made or half deleted") for path in _temporaries(workspace, base)]
     if not (base / LEASES).is_symlink():
         gone = [lease for lease in leases if not lease.counts]
@@ -269,7 +283,7 @@ def _name(workspace: Workspace, path: Path) -> str:
     return str(path.relative_to(workspace.root))
 
 
-def _apply(base: Path, lineage: Lineage, found: Collection) -> None:
+def _apply(base: Path, lineage: Lineage, registry: Registry | None, found: Collection) -> None:
     # What was never whole goes before anything is written: on a full disk there is no room for a mark.
     half = [item for item in found.items if all(path.name.startswith(TEMPORARY) for path in item.paths)]
     for item in half:
@@ -279,6 +293,8 @@ def _apply(base: Path, lineage: Lineage, found: Collection) -> None:
         # A number that is gone stays given out, even where the ledger was lost.
         record_versions(base, present_versions(base))
     for item in found.items:
+        if item.kind == REGISTERED and registry:
+            registry.tag(item.name, {COLLECTED: "true"})
         if item not in half:
             _remove(base, item)
 

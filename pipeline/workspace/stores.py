@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from components.errors import BadInputError
-from components.files import write_whole
+from components.files import undamaged, write_whole
 from components.settings import Settings
 from pipeline.workspace.place import Workspace
 
@@ -107,7 +107,7 @@ def remember(workspace: Workspace, config: StoresConfig) -> None:
     named = {name: value for name in ("metadata", "tracking") if (value := getattr(config, name))}
     values = _remembered(workspace).model_dump(include={"metadata", "tracking"}) | named
     path = workspace.root / _REMEMBERED
-    if named and (not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != values):
+    if named and (not path.exists() or json.loads(path.read_text(encoding="utf-8")) != values):
         write_whole(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
@@ -142,7 +142,5 @@ def find_server(uri: str) -> Server | None:
 
 def _remembered(workspace: Workspace) -> StoresConfig:
     path: Path = workspace.root / _REMEMBERED
-    try:
-        return StoresConfig.model_validate_json(path.read_bytes()) if path.is_file() else StoresConfig()
-    except ValueError as error:
-        raise BadInputError(f"{path} does not say which stores this workspace uses: delete it or mend it") from error
+    with undamaged(path, "it does not say which stores this workspace uses; delete it or mend it"):
+        return StoresConfig.model_validate_json(path.read_bytes()) if path.exists() else StoresConfig()

@@ -155,7 +155,7 @@ def test_the_zone_of_a_lease_is_minded(base: Path, at: str, held: set[int]) -> N
 def test_a_lease_that_counts_and_is_not_understood_stops_everything(base: Path, text: str) -> None:
     path = lease(base, f"{HERE}-{os.getpid()}", [])
     path.write_text(text)
-    with pytest.raises(BadInputError, match="does not say which versions a server holds: stop that server") as caught:
+    with pytest.raises(BadInputError, match="does not say which versions a server holds; stop that server") as caught:
         read_leases(base, now=NOW)
     assert str(path) in str(caught.value)
 

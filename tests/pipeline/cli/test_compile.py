@@ -109,12 +109,6 @@ def test_what_cannot_run_is_not_written(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
-    done = invoke(compile_module.command, "--target", "kubeflow", "--output", tmp_path / "no" / "out.yaml")
-    assert isinstance(done.exception, BadInputError)
-    assert "name another with --output" in str(done.exception)
-
-
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
 def test_compiling_needs_no_network(target: str, tmp_path: Path) -> None:
     path = tmp_path / "out.yaml"

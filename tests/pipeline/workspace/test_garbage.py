@@ -16,6 +16,7 @@ import filelock
 import pytest
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as pb
+from mlflow_stores import make_store
 
 from components.errors import BadInputError
 from components.file_names import LEASES, VERDICT_FILE
@@ -23,9 +24,12 @@ from components.files import size_of
 from components.push import model_base
 from components.push.aliases import ALIASES_FILE
 from components.push.model_base import given_versions, present_versions
+from components.registry.registry import COLLECTED, SERVING_VERSION, Registry
+from components.registry.spool import Spool
+from components.registry.tracking import start_run
 from pipeline.cli.commands.models import gc_ as gc
 from pipeline.workspace import garbage
-from pipeline.workspace.garbage import Collection, collect
+from pipeline.workspace.garbage import REGISTERED, Collection, collect
 from pipeline.workspace.lineage import Lineage, parse_place
 from pipeline.workspace.place import Workspace, exclusive, open_workspace
 
@@ -687,6 +691,67 @@ def test_marks_come_before_files_go(five: tuple[World, list[Run]], monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         world.collect(keep=1)
     assert tree(world.workspace.root) == before
+
+
+@pytest.fixture
+def registered(five: tuple[World, list[Run]], tmp_path: Path) -> tuple[World, Registry, list[Path]]:
+    """Five runs with their models in the workspace's own registry, which were pushed to 1 to 5."""
+    world, runs = five
+    store = make_store(world.workspace.root)
+    registry, places = Registry(store, NAME), []
+    for number, run in enumerate(runs, 1):
+        (model := tmp_path / "models" / str(number)).mkdir(parents=True)
+        (model / "saved_model.pb").write_text(f"graph {number}")
+        with start_run(store, NAME, run.id, Spool(tmp_path / "spool")):
+            pass
+        version = registry.register(run.id, model, f"digest {number}", f"learnt {number}", {})
+        registry.tag(version.version, {SERVING_VERSION: str(number)})
+        (own,) = world.workspace.mlflow_artifacts.rglob(version.run_id)
+        places.append(own / "artifacts" / "model")
+    return world, registry, places
+
+
+def test_registered_models_go_with_their_runs_and_what_is_known_of_them_stays(
+    registered: tuple[World, Registry, list[Path]],
+) -> None:
+    world, registry, places = registered
+    registry.point("champion", "2")
+    told = world.collect(keep=2, dry_run=True)
+    assert [item.name for item in told.items if item.kind == REGISTERED] == ["3", "1"]
+    assert all(place.is_dir() for place in places)
+    found = world.collect(keep=2)
+    assert found.size == told.size
+    assert [place.is_dir() for place in places] == [False, True, False, True, True]
+    known = {item.version: item.tags for item in registry.versions()}
+    assert known["1"]["model_identity"] == "learnt 1"
+    assert [number for number, tags in known.items() if COLLECTED in tags] == ["3", "1"]
+    assert not [item for item in world.collect(keep=2).items if item.kind == REGISTERED]
+
+
+def test_a_model_that_went_and_is_trained_again_is_kept_again(
+    registered: tuple[World, Registry, list[Path]], tmp_path: Path
+) -> None:
+    world, registry, places = registered
+    world.collect(keep=2)
+    assert not places[0].exists()
+    again = registry.register("run-6", tmp_path / "models" / "1", "digest 1", "learnt 1", {})
+    assert again.version == "1"
+    assert list(places[0].glob("artifacts/*/saved_model.pb"))
+    assert COLLECTED not in {item.version: item.tags for item in registry.versions()}["1"]
+
+
+def test_models_on_a_server_or_elsewhere_stay(
+    registered: tuple[World, Registry, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, registry, places = registered
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", registry.store.uri)
+        world.collect(keep=1)
+    assert all(place.is_dir() for place in places)
+    shutil.copytree(world.workspace.root, tmp_path / "copy")
+    copy = Workspace(tmp_path / "copy")
+    assert not [item for item in collect(copy, NAME, 1).items if item.kind == REGISTERED]
+    assert all(place.is_dir() for place in places)
 
 
 def test_a_full_disk_is_freed_of_what_was_never_whole(

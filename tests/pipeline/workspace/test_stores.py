@@ -105,7 +105,7 @@ def test_nothing_named_is_nothing_kept(workspace: Workspace) -> None:
 @pytest.mark.parametrize("content", ["not json", '{"metadata": "oracle://a@b/c"}', '{"metadata": 3}', '{"other": 1}'])
 def test_a_damaged_memory_is_told(workspace: Workspace, content: str) -> None:
     (workspace.root / "stores.json").write_text(content)
-    with pytest.raises(BadInputError, match=r"stores.json does not say .* delete it or mend it$"):
+    with pytest.raises(BadInputError, match=r"stores.json is damaged: it does not say .* delete it or mend it$"):
         find_stores(workspace, {})
 
 
