@@ -1,5 +1,6 @@
 """Text that JSON, HTML, a terminal and a log can carry: names and messages may hold anything."""
 
+import json
 from typing import Any
 
 from components.addresses import redacted
@@ -23,3 +24,8 @@ def clean_all(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean_all(item) for item in value]
     return {clean(key): clean_all(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """Returns plain values as JSON, with null for a number that is not finite, which JSON has no name for."""
+    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), **options)

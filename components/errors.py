@@ -48,6 +48,11 @@ def check_address(what: str, address: str, instead: str) -> None:
         raise BadInputError(f"{what} {HOLDS_SECRET}: take it out and {instead}")
 
 
+def changed(place: object) -> BadInputError:
+    """Returns the error for files that are not those whose digest was taken, so that nothing is kept under it."""
+    return BadInputError(f"{place} changed while it was read: run again once nobody writes there")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the known name that a wrong one is most like: what was perhaps meant."""
     return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]

@@ -56,15 +56,9 @@ class Outcome(StrEnum):
     @property
     def exit_code(self) -> int:
         """The exit code of the command that ends so."""
-        codes = {
-            Outcome.PUSHED: 0,
-            Outcome.YES: 0,
-            Outcome.NO: 0,
-            Outcome.BAD_INPUT: 2,
-            Outcome.REJECTED: 3,
-            Outcome.REFUSED: 3,
-        }
-        return codes.get(self, 1)
+        if self in (Outcome.PUSHED, Outcome.YES, Outcome.NO):
+            return 0
+        return {Outcome.BAD_INPUT: 2, Outcome.REJECTED: 3, Outcome.REFUSED: 3}.get(self, 1)
 
 
 class Standing(StrEnum):

@@ -11,6 +11,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from components.errors import BadInputError
 
+_ADVICE = "retrain with the settings that it was made with, or set retrain.warm_start=false"
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _log = logging.getLogger("newsdesk.trainer")
 
@@ -58,14 +59,11 @@ def load_weights(model: tf_keras.Model, weights: dict[str, np.ndarray], where: P
     names = [variable.name.partition(":")[0] for variable in model.variables]
     for name, variable in zip(names, model.variables, strict=True):
         if name not in weights:
-            raise BadInputError(
-                f"{where} has no weight {name}, so this model cannot begin with it: retrain with the settings that it "
-                "was made with, or set retrain.warm_start=false"
-            )
+            raise BadInputError(f"{where} has no weight {name}, so this model cannot begin with it: {_ADVICE}")
         if weights[name].shape != tuple(variable.shape):
             raise BadInputError(
                 f"weight {name} of {where} has the shape {list(weights[name].shape)}, not {variable.shape.as_list()}: "
-                "retrain with the settings that it was made with, or set retrain.warm_start=false"
+                f"{_ADVICE}"
             )
     for name, variable in zip(names, model.variables, strict=True):
         variable.assign(weights[name])

@@ -14,8 +14,9 @@ from tfx.types import artifact_utils, channel, component_spec, standard_artifact
 
 from components import features
 from components.artifacts import IngestReport
+from components.errors import changed
 from components.example_gen import ingest
-from components.example_gen.source import Source, changed, combine
+from components.example_gen.source import Source, combine
 from components.file_names import QUARANTINE_FILE, REPORT_FILE
 
 _TEXTS = ("data_dir", "train_file", "test_file", "classes", "input_digest", "quarantine_dir", "code_digest")

@@ -85,11 +85,6 @@ class _Hashed(io.RawIOBase):
         return len(block)
 
 
-def changed(place: Path | str) -> BadInputError:
-    """Returns the error for rows that are not those whose digest was taken, so that nothing is kept under it."""
-    return BadInputError(f"{place} changed while it was read: run again once nobody writes there")
-
-
 @contextmanager
 def open_lines(path: str, digest: "hashlib._Hash | None" = None) -> Iterator[Iterator[str]]:
     """Opens a plain or gzipped file for ``reader.read_records``; any path that Beam's filesystems know.

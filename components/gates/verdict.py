@@ -1,6 +1,5 @@
 """What a gate found and decided: written by its component, and read here by all who ask."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
-from components.clean import clean_all
+from components.clean import clean_all, to_json
 from components.errors import BadInputError, GateRejectedError
 from components.file_names import VERDICT_FILE
 from components.files import write_whole
@@ -62,7 +61,7 @@ class Verdict:
 
     def to_json(self) -> str:
         """Returns what stands in ``verdict.json``."""
-        return json.dumps(clean_all(asdict(self)), indent=1, ensure_ascii=False)
+        return to_json(clean_all(asdict(self)), indent=1, ensure_ascii=False)
 
 
 _ADAPTER = TypeAdapter(Verdict)

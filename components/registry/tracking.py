@@ -24,7 +24,7 @@ from mlflow.entities import LifecycleStage, Run, RunStatus, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy import URL, make_url
 
-from components.clean import clean, printable
+from components.clean import clean, printable, to_json
 from components.errors import BadInputError, check_address
 from components.files import TEMPORARY
 from components.registry import own_store
@@ -130,7 +130,7 @@ class TrackedRun:
 
     def json(self, name: str, value: Any) -> None:
         """Logs a JSON document as an artifact."""
-        self._written(name, lambda path: path.write_text(json.dumps(value, indent=1), encoding="utf-8"))
+        self._written(name, lambda path: path.write_text(to_json(value, indent=1), encoding="utf-8"))
 
     def file(self, path: Path) -> None:
         """Logs a file as an artifact under its own name."""

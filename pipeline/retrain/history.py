@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from components.clean import to_json
 from components.errors import BadInputError
 from components.files import locked, undamaged, write_whole
 from components.outcomes import Outcome
@@ -29,7 +30,7 @@ def append(path: Path, value: Mapping[str, Any]) -> None:
     try:
         size = os.fstat(handle).st_size
         torn = size and os.pread(handle, 1, size - 1) != b"\n"
-        os.write(handle, b"\n" * bool(torn) + json.dumps(value).encode() + b"\n")
+        os.write(handle, b"\n" * bool(torn) + to_json(value).encode() + b"\n")
         os.fsync(handle)
     finally:
         os.close(handle)

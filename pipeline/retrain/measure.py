@@ -7,9 +7,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from components import features
+from components.errors import changed
 from components.evaluation.paired import wilson_interval
 from components.example_gen.reader import Malformed, read_records
-from components.example_gen.source import changed, open_lines
+from components.example_gen.source import open_lines
 from components.example_gen.spans import Span
 from components.gates.data import drift_checks
 from components.gates.data.checks import check_data

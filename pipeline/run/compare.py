@@ -1,11 +1,11 @@
 """Two finished runs, A and B, side by side: their answers to the same test rows, their cost and their settings."""
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from components import features
+from components.clean import to_json
 from components.errors import BadInputError
 from components.evaluation.comparison import Comparison, Estimate, Metric, align, compare_answers
 from components.evaluation.predictions import cache_key, examples_digest, score_cached
@@ -71,7 +71,7 @@ class RunComparison:
         """Returns one JSON object."""
         values = asdict(self)
         answers = values.pop("answers")
-        return json.dumps(values | answers, ensure_ascii=False)
+        return to_json(values | answers, ensure_ascii=False)
 
 
 def compare(

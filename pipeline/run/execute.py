@@ -35,26 +35,20 @@ def execute(request: Request, run_id: str, on_change: Callable[[list[NodeRun]], 
         BadInputError: Another run holds the workspace, or a store does not answer or refuses.
     """
     started = time.perf_counter()
-    config = request.config
+    config, workspace = request.config, request.workspace
     result = RunResult(Outcome.PUSHED, run_id, model_family=config.model, model_name=config.name)
-    with exclusive(request.workspace, run_id):
+    with exclusive(workspace, run_id):
         place = MetadataPlace(request.metadata_uri, patience_seconds=config.stores.patience_seconds)
         place.check()
-        remember(request.workspace, config.stores)
-        close_killed(request.workspace, request.tracking)
-        registry = RegistryState.of(request.tracking, config.name, request.workspace)
+        remember(workspace, config.stores)
+        close_killed(workspace, request.tracking)
+        registry = RegistryState.of(request.tracking, config.name, workspace)
         pipeline = create_pipeline(
-            config,
-            request.source,
-            request.workspace,
-            request.prepared,
-            registry,
-            request.enable_cache,
-            request.metadata,
+            config, request.source, workspace, request.prepared, registry, request.enable_cache, request.metadata
         )
         runner = LocalRunner(pipeline, place, run_id, on_change)
         try:
-            spool, owner = Spool(request.workspace.spool), {WORKSPACE: str(request.workspace.root)}
+            spool, owner = Spool(workspace.spool), {WORKSPACE: str(workspace.root)}
             with start_run(request.tracking, config.name, run_id, spool, owner) as tracked:
                 result.mlflow_run_id = tracked.id
                 describe(tracked, request, run_id)

@@ -3,13 +3,13 @@
 Free of TFX, TensorFlow and MLflow, so that a decision or a screen need not wait for them.
 """
 
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from components.clean import to_json
 from components.errors import BadInputError, GateRejectedError
 from components.example_gen.source import Source
 from components.outcomes import NodeState, Outcome
@@ -100,7 +100,7 @@ class RunResult:
         """Returns the JSON object that ``newsdesk run --json`` prints."""
         values = asdict(self)
         del values["outcome"]
-        return json.dumps({"status": self.outcome.status, **values})
+        return to_json({"status": self.outcome.status, **values})
 
 
 def explain(error: BaseException) -> tuple[Outcome, list[str]]:

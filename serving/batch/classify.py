@@ -18,8 +18,9 @@ import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 
+from components.errors import changed
 from components.push.manifest import read_manifest, verify
-from serving.batch.files import open_input, replaced, size_of
+from serving.batch.files import digest_file, open_input, replaced, size_of
 from serving.batch.output import Output
 from serving.batch.plan import Plan, Shard, key_of, read_rows
 from serving.batch.rows import Layout, Row
@@ -55,16 +56,8 @@ class Job:
 
     def key(self, shard: Shard) -> str:
         """Returns a digest of all that a shard's output depends on."""
-        return key_of(
-            shard,
-            self.shards,
-            self.source,
-            self.layout,
-            self.names,
-            self.output.target,
-            self.output.header,
-            self.model_digest,
-        )
+        target, header = self.output.target, self.output.header
+        return key_of(shard, self.shards, self.source, self.layout, self.names, target, header, self.model_digest)
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ def classify(plan: Plan, names: tuple[str, str], output: Output, model: Path, be
         beam_options: Beam's command-line options, the runner among them.
 
     Raises:
-        BadInputError: The model is not what was pushed.
+        BadInputError: The model is not what was pushed, or the input not what was planned with; then no shard is kept.
         RuntimeError: A worker failed, with its reason.
     """
     job = Job(plan.source, plan.layout, names, output, len(plan.shards), str(model), model_digest(model))
@@ -117,7 +110,13 @@ def classify(plan: Plan, names: tuple[str, str], output: Output, model: Path, be
     output.prepare(keys)
     missing = [shard for shard in plan.shards if output.done(shard.number, job.shards, keys[shard.number]) is None]
     if missing:
-        _run(job, missing, beam_options)
+        try:
+            _run(job, missing, beam_options)
+        finally:
+            for path, digest in {shard.path: shard.digest for shard in missing}.items():
+                if digest_file(path) != digest:
+                    output.prepare({})
+                    raise changed(path)
     labels: Counter[str] = Counter()
     for shard in plan.shards:
         done = output.done(shard.number, job.shards, keys[shard.number])

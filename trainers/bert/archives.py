@@ -28,16 +28,7 @@ _MOST_NAME_BYTES = 1000
 _MOST_PART_BYTES = 255
 _BLOCK = 1 << 20
 
-_DAMAGED = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError, ValueError)
 _SAME_PLACE = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 Check = Callable[[Path], None]

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.errors import BadInputError
+from components.settings import describe
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -58,9 +59,7 @@ def read_architecture(directory: Path) -> Architecture:
     try:
         found = Architecture.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise BadInputError(f"{path}: {key} {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        raise BadInputError(f"{path}: {describe(error)}") from error
     if found.hidden_act not in ACTIVATIONS:
         raise BadInputError(f"{path}: hidden_act is {found.hidden_act!r}, not one of {', '.join(ACTIVATIONS)}")
     if found.position_embedding_type != "absolute":

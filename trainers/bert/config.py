@@ -9,6 +9,7 @@ from trainers.config import FitConfig
 
 NETRC = "keep it in the file that NETRC names, by default ~/.netrc"
 """Where user and password for an encoder's server go."""
+AS_SAVED = "as saved"
 
 
 class BertConfig(FitConfig):
@@ -58,7 +59,7 @@ class Encoder:
         digest: SHA-256 in hex of the files it was made from.
         training, serving: Directories of SavedModels with the interface of TF-Hub's text encoders; they differ in
             the precision of their arithmetic.
-        precision: Of ``training``: ``float32``, ``bfloat16`` or ``as saved``.
+        precision: Of ``training``: ``float32``, ``bfloat16``, or ``AS_SAVED`` for one that is read where it lies.
         vocabulary: Path of ``vocab.txt``.
         vocabulary_digest: Its SHA-256 in hex.
         lower_case: Whether texts are lower-cased before they are split.

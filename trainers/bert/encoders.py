@@ -3,27 +3,24 @@
 This happens once, before the graph starts; the nodes read files and never fetch any.
 """
 
-import hashlib
-import tempfile
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.errors import BadInputError
-from components.files import sha256_of
 from components.push.model_graph import check_model_graph
 from components.text.vocabulary import check_casing, is_cased, read_vocabulary, vocabulary_digest
-from trainers.bert.archives import TEMPORARY
-from trainers.bert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_architecture, weights_file
-from trainers.bert.config import BertConfig, Encoder
+from trainers.bert.checkpoint import CONFIG_FILE, WEIGHTS_FILE, read_architecture
+from trainers.bert.config import AS_SAVED, BertConfig, Encoder
+from trainers.bert.digest import GRAPH_FILE, encoder_digest
 from trainers.bert.fetch import fetch_encoder, is_handle, make_once
 from trainers.bert.named_encoders import NAMED, HubModels
-from trainers.bert.tokenizer_file import read_tokenizer
-from trainers.family import Downloads, Say
+from trainers.bert.tokenizer_file import TOKENIZER_FILE, read_tokenizer
+from trainers.family import Downloads
 
 VOCABULARY_FILE = "vocab.txt"
-_GRAPH_FILE = "saved_model.pb"
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -36,19 +33,25 @@ def prepare_encoder(config: BertConfig, downloads: Downloads) -> Encoder:
         downloads: Of its environment variables, pip reads its own, and one says where TF-Hub's cache is.
 
     Raises:
-        BadInputError: The encoder cannot be had, is not a whole BERT encoder, or does not fit the configuration.
+        BadInputError: The encoder cannot be had, is not a whole BERT encoder, does not fit the configuration, or
+            changed meanwhile.
     """
     place = _locate(config.encoder, downloads)
-    saved = (place / _GRAPH_FILE).is_file()
+    saved = (place / GRAPH_FILE).is_file()
     if not saved and not (place / CONFIG_FILE).is_file():
         raise BadInputError(
-            f"{place} holds no encoder: name a directory with {_GRAPH_FILE}, or with {CONFIG_FILE}, {VOCABULARY_FILE} "
+            f"{place} holds no encoder: name a directory with {GRAPH_FILE}, or with {CONFIG_FILE}, {VOCABULARY_FILE} "
             f"and {WEIGHTS_FILE}"
         )
     vocabulary = _vocabulary(config.encoder, place, downloads)
+    # Before anything is read of it, and once more when all is.
+    digest = encoder_digest(place, vocabulary)
     if saved:
-        return _from_saved_model(config, place, vocabulary)
-    return _from_checkpoint(config, place, vocabulary, downloads)
+        found = _from_saved_model(config, place, vocabulary, digest)
+    else:
+        found = _from_checkpoint(config, place, vocabulary, digest, downloads)
+    encoder_digest(place, vocabulary, digest)
+    return found
 
 
 def _locate(encoder: str, downloads: Downloads) -> Path:
@@ -77,35 +80,34 @@ def _vocabulary(encoder: str, place: Path, downloads: Downloads) -> Path:
     raise BadInputError(f"{place} has no {VOCABULARY_FILE}, nor one in assets: put the encoder's vocabulary there")
 
 
-def _from_checkpoint(config: BertConfig, place: Path, vocabulary: Path, downloads: Downloads) -> Encoder:
+def _from_checkpoint(config: BertConfig, place: Path, vocabulary: Path, digest: str, downloads: Downloads) -> Encoder:
     architecture = read_architecture(place)
     pieces = _read_pieces(vocabulary, architecture.vocab_size)
     _check_fit(config, architecture.num_hidden_layers, architecture.max_position_embeddings)
     tokenizer = _tokenizer(config, place, vocabulary, pieces)
     lower_case, precision = tokenizer["lower_case"], _choose_precision(config.precision)
-    digest = _digest([place / CONFIG_FILE, vocabulary, weights_file(place)], f"{lower_case}")
     converted = downloads.cache.expanduser().absolute() / "encoders" / "converted"
-    key = f"{digest[:16]}-{downloads.code_digest('trainers.bert.convert')}"
+    key = f"{digest[:16]}-{'un' * lower_case}cased-{downloads.code_digest('trainers.bert.convert')}"
     made = {name: converted / f"{key}-{name}" for name in {precision, config.serving_precision}}
+
+    def make(name: str, directory: Path) -> None:
+        from trainers.bert import convert
+
+        downloads.say(f"converting {place} to a SavedModel in {name}")
+        convert.convert(place, vocabulary, lower_case, name, directory / name)
+        # Whoever names the directory again tokenises as here.
+        for settings in place.glob(TOKENIZER_FILE):
+            shutil.copy(settings, directory / name)
+        encoder_digest(place, vocabulary, digest)
+        (directory / name).rename(made[name])
+
     for name, target in made.items():
-        convert = partial(_convert, place, vocabulary, lower_case, name, target, downloads.say)
-        make_once(target, target.is_dir, convert, downloads.say)
+        make_once(target, target.is_dir, partial(make, name), downloads.say)
     serving = str(made[config.serving_precision])
     return Encoder(config.encoder, digest, str(made[precision]), serving, precision, **tokenizer)
 
 
-def _convert(place: Path, vocabulary: Path, lower_case: bool, precision: str, target: Path, say: Say) -> None:
-    from trainers.bert.convert import convert
-
-    say(f"converting {place} to a SavedModel in {precision}")
-    # ``make_once`` removes what a killed process left under such a name.
-    with tempfile.TemporaryDirectory(TEMPORARY, f".{target.name}.", target.parent) as directory:
-        made = Path(directory, target.name)
-        convert(place, vocabulary, lower_case, precision, made)
-        made.rename(target)
-
-
-def _from_saved_model(config: BertConfig, place: Path, vocabulary: Path) -> Encoder:
+def _from_saved_model(config: BertConfig, place: Path, vocabulary: Path, digest: str) -> Encoder:
     from trainers.bert.saved import inspect_encoder
 
     for setting, left in (("precision", "auto"), ("serving_precision", "float32")):
@@ -119,9 +121,7 @@ def _from_saved_model(config: BertConfig, place: Path, vocabulary: Path) -> Enco
     pieces = _read_pieces(vocabulary, found.vocab_size)
     _check_fit(config, found.layers, config.max_tokens)
     tokenizer = _tokenizer(config, place, vocabulary, pieces, found.lower_case)
-    files = [path for path in sorted(place.rglob("*")) if path.is_file()]
-    digest = _digest([*files, vocabulary], f"{tokenizer['lower_case']}")
-    return Encoder(config.encoder, digest, str(place), str(place), "as saved", **tokenizer)
+    return Encoder(config.encoder, digest, str(place), str(place), AS_SAVED, **tokenizer)
 
 
 def _read_pieces(vocabulary: Path, rows: int | None) -> tuple[str, ...]:
@@ -172,13 +172,3 @@ def _choose_precision(wanted: str, cpu_info: Path = _CPU_INFO) -> str:
     except OSError:
         return "float32"
     return "bfloat16" if flags & _BFLOAT16_FLAGS else "float32"
-
-
-def _digest(files: list[Path], *extra: str) -> str:
-    digest = hashlib.sha256("\n".join(extra).encode())
-    for path in files:
-        try:
-            digest.update(f"\n{path.name} {sha256_of(path)}".encode())
-        except OSError as error:
-            raise BadInputError(f"{path} cannot be read ({error.strerror})") from error
-    return digest.hexdigest()

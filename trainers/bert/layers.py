@@ -84,13 +84,8 @@ class BertBlock(tf_keras.layers.Layer):
         self.drop_attention = Dropout(attention_dropout, dtype=policy)
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        for layer in (
-            self.query_key_value,
-            self.attention_output,
-            self.attention_norm,
-            self.intermediate,
-            self.output_norm,
-        ):
+        inner = (self.query_key_value, self.attention_output, self.attention_norm, self.intermediate, self.output_norm)
+        for layer in inner:
             _build(layer, self.width)
         _build(self.output_dense, self.feed_forward)
 

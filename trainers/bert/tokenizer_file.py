@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from components.errors import BadInputError
+from components.settings import describe
 from components.text.vocabulary import CLS, PAD, SEP, UNK
 
-_TOKENIZER_FILE = "tokenizer_config.json"
+TOKENIZER_FILE = "tokenizer_config.json"
 _MOST_CHARACTERS = 60
 _SPECIAL = (PAD, UNK, CLS, SEP, "[MASK]")
 # The only values that the graph can do.
@@ -60,7 +61,7 @@ def read_tokenizer(directory: Path, max_tokens: int) -> TokenizerSettings:
         BadInputError: The file is damaged, or a setting has a value that the graph cannot have or a name that is not
             known.
     """
-    path = directory / _TOKENIZER_FILE
+    path = directory / TOKENIZER_FILE
     if not path.is_file():
         return TokenizerSettings()
     try:
@@ -81,9 +82,7 @@ def read_tokenizer(directory: Path, max_tokens: int) -> TokenizerSettings:
     try:
         found = TokenizerSettings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        raise BadInputError(f"{path}: {first['loc'][0]} is {_shown(first['input'])}, but {message}") from error
+        raise BadInputError(f"{path}: {describe(error)}") from error
     if found.model_max_length is not None and max_tokens > found.model_max_length:
         raise BadInputError(
             f"bert.max_tokens is {max_tokens}, and model_max_length is {found.model_max_length:g} in {path}"

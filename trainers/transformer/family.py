@@ -1,7 +1,6 @@
 """The transformer that is trained from scratch, as the pipeline knows it."""
 
-import hashlib
-
+from components.files import sha256_of
 from components.settings import Settings
 from trainers.family import Champion, Family, Handed, NoWarmStartError, Prepared
 from trainers.transformer.config import TextConfig, TransformerConfig
@@ -31,7 +30,7 @@ def _warm_start(own: TransformerSections, prepared: Prepared, champion: Champion
     vocabulary = champion.directory / VOCABULARY_ASSET
     if not vocabulary.is_file():
         raise NoWarmStartError(f"the champion's vocabulary is not at {vocabulary}")
-    return {"vocabulary": str(vocabulary), "vocabulary_digest": hashlib.sha256(vocabulary.read_bytes()).hexdigest()}
+    return {"vocabulary": str(vocabulary), "vocabulary_digest": sha256_of(vocabulary)}
 
 
 FAMILY = Family(

@@ -1,12 +1,12 @@
 """Adapter between TFX's Trainer node and the transformer family."""
 
-import hashlib
 from pathlib import Path
 
 import tensorflow_transform as tft
 import tf_keras
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from components.files import sha256_of
 from trainers.fit import fit
 from trainers.task import Task
 from trainers.transformer.config import TransformerConfig
@@ -25,6 +25,6 @@ def run_fn(fn_args: FnArgs) -> None:
     model = build(config, task.settings["vocab_size"], task.settings["max_tokens"], len(task.classes))
     begin_with_counts(config, model, task.train)
     vocabulary = Path(tft.TFTransformOutput(fn_args.transform_graph_path).vocabulary_file_by_name(VOCABULARY))
-    warm_start(model, task.settings.get("warm_start"), hashlib.sha256(vocabulary.read_bytes()).hexdigest())
+    warm_start(model, task.settings.get("warm_start"), sha256_of(vocabulary))
     history = fit(model, config, task.train, task.held_out, TABLES, checkpoints=task.checkpoints)
     task.finish(model, history)

@@ -1,6 +1,5 @@
 """``newsdesk models``: what was pushed, what serves, and how to change it."""
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components.clean import printable
+from components.clean import printable, to_json
 from components.errors import BadInputError
 from pipeline.cli.options import json_option, name_option, several, workspace_option
 from pipeline.cli.process import say
@@ -38,7 +37,7 @@ def list_(name: str, everything: bool, workspace: Path, as_json: bool) -> None:
     found = [item for item in registry.versions() if everything or item.serving_version is not None]
     rows = [_summary(item, place) for item in found]
     if as_json:
-        click.echo(json.dumps(rows))
+        click.echo(to_json(rows))
         return
     if not rows:
         say(f"no version of {name} has been pushed: newsdesk run pushes the first")
@@ -77,7 +76,7 @@ def show(version: int, name: str, workspace: Path, as_json: bool) -> None:
     if values["present"]:
         verify(place.model_base(name) / str(version))
     if as_json:
-        click.echo(json.dumps(values))
+        click.echo(to_json(values))
         return
     state = "files as pushed" if values["present"] else "deleted"
     say(f"{name} version {version}  {', '.join(found.aliases) or 'no alias'}  {found.status}")
@@ -136,7 +135,7 @@ def gc_(keep: int, dry_run: bool, name: str, workspace: Path, as_json: bool) -> 
     place = Workspace(workspace)
     found = collect(place, name, keep, dry_run)
     if as_json:
-        click.echo(json.dumps(found.to_dict(place.root)))
+        click.echo(to_json(found.to_dict(place.root)))
     else:
         _show_collected(found)
 
@@ -176,7 +175,7 @@ def _summary(item: "RegisteredVersion", place: Workspace) -> dict[str, Any]:
 
 def _tell(move: "Move", as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"version": str(move.version), "aliases": move.aliases, "changed": move.changed}))
+        click.echo(to_json({"version": str(move.version), "aliases": move.aliases, "changed": move.changed}))
     else:
         say(move.sentence)
 

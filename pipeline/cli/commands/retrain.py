@@ -1,6 +1,5 @@
 """``newsdesk retrain``."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from components.clean import to_json
 from components.errors import BadInputError
 from pipeline.cli.asked import configure, data_directory, prepare
 from pipeline.cli.options import json_option, run_options
@@ -73,7 +73,7 @@ def command(
                 done = [retrainer.once()]
         if as_json:
             found = [_to_dict(item) for item in done]
-            click.echo(json.dumps(found if backfill else next(iter(found), None)), file=out)
+            click.echo(to_json(found if backfill else next(iter(found), None)), file=out)
         else:
             for item in done:
                 _show(item, out, dry_run)

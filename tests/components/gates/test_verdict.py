@@ -14,12 +14,13 @@ GOOD = Check("rows", "fail", True, "80 rows", 80.0, 10.0)
 BAD = Check("leakage", "fail", False, "3 test rows stand in train", 0.03, 0.01, ("a row", "通貨"))
 WORSE = Check("near_empty", "fail", False, "half of the rows are empty")
 WARNED = Check("duplicates", "warn", False, "a few rows repeat")
-NO_NUMBER = Check("near_empty", "fail", False, "no row can be measured", math.nan, 0.5)
+NO_NUMBER = Check("near_empty", "fail", False, "no row can be measured", None, 0.5)
 FINE_WARNING = Check("class_ratio", "warn", True, "classes are even")
 
 
 def read(directory: Path) -> dict:
-    return json.loads((directory / VERDICT_FILE).read_text(encoding="utf-8"))
+    """Reads as a strict reader does: JSON has no NaN."""
+    return json.loads((directory / VERDICT_FILE).read_text(encoding="utf-8"), parse_constant=pytest.fail)
 
 
 def test_nothing_missed_passes(tmp_path: Path) -> None:
@@ -62,8 +63,7 @@ def test_a_failed_check_stops_the_run_and_a_warning_is_told(
     assert read(tmp_path)["passed"] == found.passed == (missed == [])
     assert found.reasons == [check.sentence for check in missed]
     assert found.warnings == [check.sentence for check in warned]
-    # As text, since NaN is not equal to itself.
-    assert (found.gate, found.numbers, repr(found.checks)) == ("DataGate", {}, repr(checks))
+    assert (found.gate, found.numbers, found.checks) == ("DataGate", {}, checks)
     if missed:
         with pytest.raises(GateRejectedError) as caught:
             check_verdict(found)
@@ -78,6 +78,15 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read_verdict(str(tmp_path)) == Verdict(
         "DataGate", False, [BAD.sentence], [WARNED.sentence], [BAD, WARNED], {"rows": 3, "nested": {"words": [1, 2]}}
     )
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_none(tmp_path: Path, number: float) -> None:
+    check = Check("near_empty", "fail", False, f"it is {number}", number, number)
+    write_verdict(str(tmp_path), "DataGate", [check], {"mean": number, "each": [number, 1.5]})
+    assert read(tmp_path)["numbers"] == {"mean": None, "each": [None, 1.5]}
+    (found,) = read_verdict(tmp_path).checks
+    assert (found.value, found.limit, found.sentence) == (None, None, f"it is {number}")
 
 
 def test_words_are_kept_as_they_are(tmp_path: Path) -> None:

@@ -328,6 +328,12 @@ def test_json_is_an_artifact(track: Track, client: MlflowClient, tmp_path: Path)
     assert json.loads(artifact_bytes(client, run, "run.json", tmp_path)) == value
 
 
+def test_json_has_null_for_a_number_that_is_not_finite(track: Track, client: MlflowClient, tmp_path: Path) -> None:
+    run = track(lambda tracked: tracked.json("gate.json", {"value": float("nan")}))
+    found = json.loads(artifact_bytes(client, run, "gate.json", tmp_path), parse_constant=pytest.fail)
+    assert found == {"value": None}
+
+
 def test_the_store_is_in_the_workspace_unless_the_environment_names_one(tmp_path: Path) -> None:
     database, artifacts = tmp_path / "mlflow.db", tmp_path / "mlartifacts"
     own = Store(f"sqlite:///{database}", artifacts.as_uri())

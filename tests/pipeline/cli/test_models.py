@@ -225,6 +225,12 @@ def test_a_version_is_shown_with_its_tags_and_metrics(world: World) -> None:
     assert "accuracy             0.9000" in text
 
 
+def test_a_metric_that_is_no_number_is_null(world: World) -> None:
+    world.client.log_metric(world.runs[0], "test/log_loss", float("nan"))
+    found = json.loads(world.models("show", "1", "--json").out, parse_constant=pytest.fail)
+    assert found["metrics"] == {"accuracy": 0.9, "log_loss": None}
+
+
 def test_a_version_that_was_deleted_is_shown(world: World) -> None:
     shutil.rmtree(world.workspace.model_base(NAME) / "1")
     said = world.models("show", "1")

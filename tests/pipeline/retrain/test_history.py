@@ -29,6 +29,11 @@ def test_a_line_that_a_kill_tore_costs_itself_only(tmp_path: Path, caplog: pytes
     assert "not written to their end" in caplog.text
 
 
+def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
+    append(tmp_path / "lines.jsonl", {"drift": float("nan"), "accuracy": float("inf")})
+    assert read(tmp_path / "lines.jsonl") == [{"drift": None, "accuracy": None}]
+
+
 def test_lines_of_two_writers_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     code = (

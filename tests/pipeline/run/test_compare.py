@@ -171,6 +171,12 @@ def test_speed_is_measured_only_where_models_are_asked(compared: Compare, tmp_pa
     assert [speed is None for speed in speeds] == [False, True, False]
 
 
+def test_a_number_that_is_not_finite_is_null(compared: Compare) -> None:
+    found = compared("r-good", "r-bad")
+    text = replace(found, a=replace(found.a, run_seconds=float("nan"))).to_json()
+    assert json.loads(text, parse_constant=pytest.fail)["a"]["run_seconds"] is None
+
+
 def test_everything_is_one_json_object(compared: Compare) -> None:
     found = json.loads(compared("r-good", "r-bad").to_json())
     assert set(found) == {

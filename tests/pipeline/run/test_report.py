@@ -39,6 +39,11 @@ RESULT = RunResult(
 )
 
 
+def test_a_result_has_null_for_a_number_that_is_not_finite() -> None:
+    text = replace(RESULT, metrics={"accuracy": 0.9, "log_loss": float("inf")}).to_json()
+    assert json.loads(text, parse_constant=pytest.fail)["metrics"] == {"accuracy": 0.9, "log_loss": None}
+
+
 class World:
     """A workspace with what the nodes of one run wrote, and the run's nodes."""
 

@@ -75,15 +75,27 @@ def test_a_model_that_is_not_what_was_pushed_is_refused(tmp_path: Path, version:
     assert ByLength.made == 0
 
 
-def test_input_that_changes_meanwhile_is_noticed(tmp_path: Path, version: Path) -> None:
-    path = tmp_path / "in.csv"
-    path.write_text("text\none\ntwo\n")
-    output = choose_output(str(tmp_path / "out.csv"), "csv", None)
-    plan = make_plan([str(path)], (), NAMES, output, 10, 0.5)
-    path.write_text("text\none\n")
-    with pytest.raises(RuntimeError, match="has changed since"):
+@pytest.mark.parametrize("target", ["out.csv", "out/"])
+@pytest.mark.parametrize("changed", ["one\n", "one\nnew\n", "one\ntwo\nnew\n", '"one\n'])
+def test_input_that_changes_meanwhile_is_noticed(
+    tmp_path: Path, version: Path, classify: Classify, computed: list[int], target: str, changed: str
+) -> None:
+    """Fewer rows, as many of other texts, more of them, and what cannot be read; nothing of it is kept."""
+    path, before = tmp_path / "in.csv", "text\none\ntwo\n"
+    path.write_text(before)
+    output = choose_output(str(tmp_path / target) + "/" * target.endswith("/"), "csv", None)
+    plan = make_plan([str(path)], (), NAMES, output, 1, 0.5)
+    path.write_text(f"text\n{changed}")
+    with pytest.raises(BadInputError) as caught:
         batch.classify(plan, NAMES, output, version, beam_args(BeamConfig()))
+    assert str(caught.value) == f"{path} changed while it was read: run again once nobody writes there"
     assert not (tmp_path / "out.csv").exists()
+    assert not list(tmp_path.rglob("part-*"))
+    # Nor is it taken for the rows of before, should they come back.
+    path.write_text(before)
+    computed.clear()
+    classify("in.csv", target, shard_rows=1)
+    assert sorted(computed) == [0, 1]
 
 
 def test_a_worker_that_sees_another_model_stops(tmp_path: Path, version: Path) -> None:

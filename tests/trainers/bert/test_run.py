@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -22,9 +23,11 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tiny_bert import VOCABULARY, make_learned_tensors, write_saved_encoder
 
+from components.errors import BadInputError
 from components.text.vocabulary import vocabulary_digest
 from components.text.wordpiece import preprocessing_fn
-from trainers.bert.config import BertConfig, Encoder
+from trainers.bert.config import AS_SAVED, BertConfig, Encoder
+from trainers.bert.digest import encoder_digest
 from trainers.bert.model import Bert, build
 from trainers.bert.run import run_fn
 from trainers.checkpoints import Checkpoints
@@ -448,3 +451,49 @@ def test_weight_decay_leaves_the_linear_part_alone(
     table = values(model.weights)["wide/ngrams:0"]
     np.testing.assert_array_equal(table[VOCABULARY.index("[MASK]")], np.ones(len(CLASSES)))
     assert (table[VOCABULARY.index("goal")] != 1).any()
+
+
+@pytest.fixture
+def in_place(world: World, tmp_path: Path) -> World:
+    """The world with an encoder of the test's own, which is read where it lies."""
+    saved = Path(shutil.copytree(world.encoder["training"], tmp_path / "saved"))
+    vocabulary = saved / "assets" / "vocab.txt"
+    of = {"training": str(saved), "serving": str(saved), "vocabulary": str(vocabulary), "precision": AS_SAVED}
+    return replace(world, encoder=world.encoder | of | {"digest": encoder_digest(saved, vocabulary)})
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 3], ids=["before", "for_training", "for_serving", "never"])
+def test_an_encoder_that_is_another_than_its_digest_says_is_not_trained(
+    in_place: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    saved, built = Path(in_place.encoder["training"]), []
+
+    def note(*arguments: Any) -> Bert:
+        model = build(*arguments)
+        built.append(model)
+        if len(built) == times:
+            (saved / "variables" / "variables.index").write_bytes(b"another")
+        return model
+
+    monkeypatch.setattr("trainers.bert.run.build", note)
+    settings = {"train": "frozen", "head_epochs": 1, "head_batch_size": 96}
+    if times == 0:
+        (saved / "variables" / "variables.index").write_bytes(b"another")
+    if times == 3:
+        assert train(in_place, tmp_path / "node", write=False, **settings) is not None
+        return
+    with pytest.raises(BadInputError) as caught:
+        train(in_place, tmp_path / "node", write=False, **settings)
+    assert str(caught.value) == f"{saved} changed while it was read: run again once nobody writes there"
+    assert not (tmp_path / "node" / "model_run").exists()
+    assert len(built) == times
+    # Else the next run on the encoder that the digest is of would go on with the weights of the other.
+    assert times == 2 or not list((tmp_path / "node").rglob("*.checkpoint"))
+
+
+def test_a_vocabulary_that_is_another_than_transform_read_is_not_trained_with(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join((*VOCABULARY[:-1], "tomorrow")) + "\n")
+    changed = replace(world, encoder=world.encoder | {"vocabulary": str(path)})
+    with pytest.raises(BadInputError, match=f"the vocabulary {path} changed after the run was configured"):
+        train(changed, tmp_path / "node", write=False, train="frozen", head_epochs=1)
