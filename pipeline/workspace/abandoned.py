@@ -98,9 +98,7 @@ def unfinished_jobs(workspace: Workspace) -> dict[str, Path]:
     """Returns the jobs that orchestrators have begun here and not finished: run id to directory."""
     begun = (workspace.root / "runs").glob("*/run-id")
     return {
-        path.read_text("utf-8", "replace"): path.parent
-        for path in begun
-        if not (path.parent / "result.json").is_file()
+        path.read_text("utf-8", "replace"): path.parent for path in begun if not (path.parent / "result.json").is_file()
     }
 
 
