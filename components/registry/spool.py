@@ -22,8 +22,6 @@ _ENTRIES = "entries.jsonl"
 _REFUSED = "refused.jsonl"
 # An answer that no repetition changes, such as to a parameter that has another value already.
 FINAL = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-_BATCH = 1000
-_SMALL_BATCH = 100
 _log = logging.getLogger("newsdesk.tracking")
 
 
@@ -110,14 +108,11 @@ def deliver(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:
     the run is at its ``end``."""
     match kind:
         case "params":
-            for part in _parts(list(value.items()), _SMALL_BATCH):
-                client.log_batch(run_id, params=[Param(*item) for item in part])
+            client.log_batch(run_id, params=[Param(*item) for item in value.items()])
         case "tags":
-            for part in _parts(list(value.items()), _SMALL_BATCH):
-                client.log_batch(run_id, tags=[RunTag(*item) for item in part])
+            client.log_batch(run_id, tags=[RunTag(*item) for item in value.items()])
         case "metrics":
-            for part in _parts(value, _BATCH):
-                client.log_batch(run_id, metrics=[Metric(*item) for item in part])
+            client.log_batch(run_id, metrics=[Metric(*item) for item in value])
         case "file":
             client.log_artifact(run_id, value)
         case "version":
@@ -129,7 +124,3 @@ def deliver(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:
             client.set_terminated(run_id, status, moment)
         case _:
             raise ValueError(f"there is no entry of kind {kind!r}")
-
-
-def _parts(items: list, size: int) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
