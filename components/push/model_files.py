@@ -53,22 +53,18 @@ _SIGNATURES = (
 _HEAD_BYTES = 512
 
 
-def check_model_files(directory: Path, name: str | None = None) -> None:
+def check_model_files(directory: Path) -> None:
     """Refuses whatever is not a plain SavedModel directory, by names, kinds and sizes of its files.
 
     Of the files only the first bytes of assets are read, and those last. An archive is refused as it is; nothing is
     ever unpacked.
-
-    Args:
-        directory: What is offered as a model.
-        name: What the errors call it, by default the directory.
 
     Raises:
         BadInputError: Not a directory; a file that has no place in a SavedModel, a link or a device; more than
             ``MOST_FILES`` files, ``MOST_BYTES`` bytes, or one that is too large; no ``saved_model.pb``, or variables
             that are not whole; or an asset that is code or an archive.
     """
-    name = name or str(directory)
+    name = str(directory)
     try:
         sizes = dict(_walk(directory, name))
         _check_sizes(sizes, name)
