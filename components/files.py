@@ -1,12 +1,13 @@
 """Files that several processes share: replaced as a whole, and locked."""
 
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from components.errors import BadInputError
 
@@ -46,6 +47,19 @@ def write_whole(path: Path, content: str | bytes, mode: int | None = None) -> No
     """Replaces a file by ``content``, text in UTF-8; arguments and errors are those of ``replacing``."""
     with replacing(path, mode) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Adds a line of JSON, all of it or, if this is killed, a piece that has its line for itself."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size and os.pread(handle, 1, size - 1) != b"\n"
+        os.write(handle, b"\n" * bool(torn) + json.dumps(value).encode() + b"\n")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import shutil
 import uuid
@@ -14,6 +13,8 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
+
+from components.files import append_line
 
 AWAY = (MlflowException, RequestException, SQLAlchemyError)
 """What MLflow's client raises where the store does not answer or refuses: it does not wrap every error of a transfer
@@ -43,13 +44,7 @@ class Spool:
             kept = place / uuid.uuid4().hex / Path(value).name
             kept.parent.mkdir()
             value = str(Path(shutil.copy(value, kept)).relative_to(place))
-        with (place / _ENTRIES).open("a+b") as file:
-            # A kill may have torn the last entry; this one begins a line of its own.
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":
-                    file.write(b"\n")
-            file.write(json.dumps([kind, value]).encode() + b"\n")
+        append_line(place / _ENTRIES, [kind, value])
 
     def deliver(self, client: MlflowClient) -> None:
         """Delivers everything, and forgets a run once all of it has arrived; repeating an entry changes nothing.
