@@ -12,6 +12,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from components.errors import BadInputError
+from components.file_names import CLASSES_FILE
 
 MOST_FILES = 1_000
 MOST_DEPTH = 8
@@ -74,6 +75,21 @@ def check_model_files(directory: Path) -> None:
                 _check_content(directory / place, place, name)
     except OSError as error:
         raise BadInputError(f"{name} cannot be read ({error.strerror}): see to its owner and permissions") from error
+
+
+def read_classes(directory: Path) -> tuple[str, ...]:
+    """Returns the class names of a SavedModel, in label-id order.
+
+    Raises:
+        BadInputError: It carries none that can be read.
+    """
+    places = [directory / place / CLASSES_FILE for place in ("assets.extra", "assets")]
+    try:
+        return tuple(next(filter(Path.is_file, places), places[0]).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(
+            f"{directory} has no assets.extra/{CLASSES_FILE} that can be read: train it again"
+        ) from error
 
 
 def _walk(directory: Path, name: str) -> Iterator[tuple[str, int]]:
