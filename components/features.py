@@ -30,6 +30,10 @@ EXAMPLES_INPUT = "examples"
 OUTPUT_LABEL = "label"
 OUTPUT_LABEL_ID = "label_id"
 OUTPUT_PROBABILITIES = "probabilities"
+INPUTS = {SERVING_SIGNATURE: TEXT, EXAMPLES_SIGNATURE: EXAMPLES_INPUT}
+"""The signatures of a model, each with the name of its only input."""
+OUTPUTS = (OUTPUT_LABEL, OUTPUT_LABEL_ID, OUTPUT_PROBABILITIES)
+"""What each of them answers with."""
 
 AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 

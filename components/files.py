@@ -48,6 +48,19 @@ def write_whole(path: Path, content: str | bytes, mode: int | None = None) -> No
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Adds a line, all of it or, if this is killed, a piece that has its line for itself."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size and os.pread(handle, 1, size - 1) != b"\n"
+        os.write(handle, b"\n" * bool(torn) + line.encode() + b"\n")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def undamaged(path: Path, remedy: str) -> Iterator[None]:
     """Guards the reading of one of our files, and of what it holds; one that is missing stays ``FileNotFoundError``.

@@ -15,7 +15,7 @@ from components.file_names import CARD_FILE
 from components.gates.table import GATES
 from components.gates.verdict import check_verdict, read_verdict
 from components.outcomes import Standing
-from components.push.local import push
+from components.push.local import push_model
 from components.push.model_base import ALIASES_LOCK, locked
 from components.records import read_registration
 from components.registry.registry import Registry
@@ -63,14 +63,14 @@ class Executor(base_executor.BaseExecutor):
                     f"newsdesk models promote {known.serving_version} takes it back"
                 ],
             )
-        base = exec_properties["base"]
+        base = Path(exec_properties["base"])
         registry = Registry(Store(exec_properties["store"], None), exec_properties["name"])
         # A move that is going on is waited for. Whoever moves the champion while the model is copied meets Promote.
-        with locked(Path(base), ALIASES_LOCK) if Path(base).is_dir() else nullcontext():
+        with locked(base, ALIASES_LOCK) if base.is_dir() else nullcontext():
             registry.check_unmoved(exec_properties["registry"], known.registry_version)
         text = (inputs["card"] / CARD_FILE).read_text(encoding="utf-8")
         model = Path(path_utils.serving_model_path(str(inputs["model"])))
-        pushed = push(model, base, {CARD_FILE: text})
+        pushed = push_model(model, base, {CARD_FILE: text})
         target = artifact_utils.get_single_instance(output_dict["pushed_model"])
         target.set_string_custom_property("pushed_destination", str(pushed.path))
         target.set_string_custom_property("pushed_version", str(pushed.version))

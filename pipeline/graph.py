@@ -25,7 +25,7 @@ from components.example_gen.schema import ImportSchema, load_schema
 from components.example_gen.source import Source
 from components.gates.gate import Gate
 from components.gates.table import GATES
-from components.push.local import gone_versions
+from components.push.model_base import removed_versions
 from components.pusher import Pusher
 from components.registry.champion import Champion
 from components.registry.promote import Promote
@@ -214,7 +214,7 @@ def create_pipeline(
         card=card.outputs["card"],
         registration=register.outputs["registration"],
         base=str(base),
-        removed=json.dumps(gone_versions(str(base))),
+        removed=json.dumps(removed_versions(base)),
         name=config.name,
         store=registry.store,
         registry=registry.snapshot,

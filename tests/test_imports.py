@@ -210,7 +210,7 @@ def test_the_walk_sees_the_source() -> None:
         "trainers.transformer.run",
         "serving.model.loaded",
         "pipeline.graph",
-        "pipeline.run.local",
+        "pipeline.run.launch",
         "pipeline.cli.main",
         "pipeline.cli",
     } <= set(MODULES)

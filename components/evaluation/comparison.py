@@ -5,28 +5,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from components.evaluation.paired import (
-    Interval,
+    Estimate,
     McNemar,
-    bootstrap_interval,
+    bootstrapped,
     mcnemar,
-    mean_interval,
-    paired_difference_interval,
+    mean,
+    paired_difference,
     resample_f1,
-    wilson_interval,
+    share,
 )
 from components.evaluation.predictions import Predictions
 
 A, B, NEITHER = "a", "b", "neither"
 _TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval; None where there is none."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,30 +119,13 @@ def accuracy_gain(right_a: np.ndarray, right_b: np.ndarray, confidence: float = 
         confidence: Of the interval.
     """
     only_a, only_b, n = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
-    return _estimate((only_b - only_a) / n, paired_difference_interval(only_a, only_b, n, confidence))
-
-
-def share(part: int, whole: int, confidence: float = 0.95) -> Estimate:
-    """Returns the share that ``part`` is of ``whole``, with its interval; no number where ``whole`` is 0."""
-    return _estimate(part / whole, wilson_interval(part, whole, confidence)) if whole else Estimate(None)
+    return paired_difference(only_a, only_b, n, confidence)
 
 
 def row_losses(answers: Predictions) -> np.ndarray:
     """Returns the negative log-likelihood of each row's label in nats, float64 [N]."""
     chosen = answers.probabilities[np.arange(len(answers.labels)), answers.labels]
     return -np.log(np.maximum(chosen.astype(float), _TINY))
-
-
-def mean(values: np.ndarray, confidence: float = 0.95) -> Estimate:
-    """Returns the mean of ``values``, float [N], with its interval, which one value alone has not."""
-    if len(values) < 2:
-        return Estimate(float(values.mean()))
-    return _estimate(values.mean(), mean_interval(values, confidence))
-
-
-def bootstrapped(value: float, replicates: np.ndarray, confidence: float = 0.95) -> Estimate:
-    """Returns a statistic with the interval of its replicates, float [R]; no number where it is not defined."""
-    return Estimate(None) if np.isnan(value) else _estimate(value, bootstrap_interval(replicates, confidence))
 
 
 def align(answers: Predictions, like: Predictions) -> Predictions:
@@ -197,10 +171,6 @@ def _f1_metrics(a: Predictions, b: Predictions, classes: tuple[str, ...], confid
 def _log_loss(a: Predictions, b: Predictions, confidence: float) -> Metric:
     ours, theirs = row_losses(a), row_losses(b)
     return Metric(*(mean(losses, confidence) for losses in (ours, theirs, theirs - ours)))
-
-
-def _estimate(value: float, interval: Interval) -> Estimate:
-    return Estimate(float(value), interval.low, interval.high)
 
 
 def _verdict(better: str, difference: Estimate, test: McNemar, rows: int) -> str:

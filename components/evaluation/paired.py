@@ -15,11 +15,12 @@ _HALVINGS = 60
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A confidence interval, both ends included."""
+class Estimate:
+    """A number with its confidence interval, both ends included; None where there is none."""
 
-    low: float
-    high: float
+    value: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class PairedF1:
     replicates: np.ndarray
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Returns the score interval of a share (Wilson 1927, JASA 22:209), without continuity correction.
 
     Raises:
@@ -65,7 +66,12 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     from scipy import stats
 
     found = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    return float(found.low), float(found.high)
+
+
+def share(part: int, whole: int, confidence: float = 0.95) -> Estimate:
+    """Returns the share that ``part`` is of ``whole``, with Wilson's interval; no number where ``whole`` is 0."""
+    return Estimate(part / whole, *wilson_interval(part, whole, confidence)) if whole else Estimate(None)
 
 
 def mcnemar(b: int, c: int) -> McNemar:
@@ -85,18 +91,15 @@ def mcnemar(b: int, c: int) -> McNemar:
     return McNemar(b, c, exact=min(1.0, 2 * up_to), mid_p=min(1.0, below + up_to))
 
 
-def paired_difference_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Interval:
-    """Returns the score interval of the second model's accuracy less the first's, on the same rows.
+def paired_difference(b: int, c: int, n: int, confidence: float = 0.95) -> Estimate:
+    """Returns the second model's accuracy less the first's on the same rows, a number between -1 and 1.
 
-    Tango 1998, Statistics in Medicine 17:891: all differences that a score test with the constrained
-    maximum-likelihood estimate does not reject. At a difference of 0 that test is McNemar's, so that interval and
-    test agree, and unlike Wald's it is not a point where the models never disagree.
+    Its interval is that of Tango 1998, Statistics in Medicine 17:891: all differences that a score test with the
+    constrained maximum-likelihood estimate does not reject. At a difference of 0 that test is McNemar's, so that
+    interval and test agree, and unlike Wald's it is not a point where the models never disagree.
 
     Args:
         b, c: Rows that only the first, and only the second model gets right, of ``n`` rows in all.
-
-    Returns:
-        Two shares between -1 and 1.
 
     Raises:
         ValueError: A count is negative, ``n`` is not positive or below b + c, or ``confidence`` not between 0 and 1.
@@ -104,19 +107,22 @@ def paired_difference_interval(b: int, c: int, n: int, confidence: float = 0.95)
     if min(b, c) < 0 or n < max(1, b + c):
         raise ValueError(f"{b} and {c} rows of {n} are not counts of disjoint rows of one set")
     z = _z(confidence)
-    return Interval(-_highest_difference(b, c, n, z), _highest_difference(c, b, n, z))
+    return Estimate((c - b) / n, -_highest_difference(b, c, n, z), _highest_difference(c, b, n, z))
 
 
-def mean_interval(values: np.ndarray, confidence: float = 0.95) -> Interval:
-    """Returns the large-sample interval of the mean of ``values``, float [N]: mean and z standard errors.
+def mean(values: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """Returns the mean of ``values``, float [N], with its large-sample interval, z standard errors on both sides.
+
+    One value alone has no interval.
 
     Raises:
-        ValueError: There are fewer than two values, or ``confidence`` is not between 0 and 1.
+        ValueError: ``confidence`` is not between 0 and 1.
     """
+    z, middle = _z(confidence), float(np.mean(values))
     if len(values) < 2:
-        raise ValueError(f"the spread of {len(values)} value(s) cannot be told: give two or more")
-    half = _z(confidence) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Interval(float(np.mean(values)) - half, float(np.mean(values)) + half)
+        return Estimate(middle)
+    half = z * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Estimate(middle, middle - half, middle + half)
 
 
 def resample_f1(
@@ -147,20 +153,23 @@ def resample_f1(
     return PairedF1(scores[:, 0], scores[:, 1:])
 
 
-def bootstrap_interval(replicates: np.ndarray, confidence: float = 0.95) -> Interval:
-    """Returns the percentile interval of a statistic's bootstrap replicates, float [R]; NaN ones are left out.
+def bootstrapped(value: float, replicates: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """Returns a statistic with the percentile interval of its bootstrap replicates, float [R], NaN ones left out.
 
-    Of a model without a mistake on its rows it is a point: resampling shows nothing that the rows do not.
+    No number where the statistic is NaN, which is not defined. Of a model without a mistake on its rows the interval
+    is a point: resampling shows nothing that the rows do not.
 
     Raises:
         ValueError: No replicate is a number, or ``confidence`` is not between 0 and 1.
     """
     _z(confidence)
+    if np.isnan(value):
+        return Estimate(None)
     known = replicates[~np.isnan(replicates)]
     if not len(known):
         raise ValueError("no replicate is a number: the statistic is not defined on these rows")
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
 
 
 def _z(confidence: float) -> float:

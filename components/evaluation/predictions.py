@@ -16,8 +16,8 @@ import numpy as np
 
 from components import features
 from components.errors import BadInputError
-from components.file_names import CLASSES_FILE
 from components.files import replacing, sha256_of
+from components.push.model_files import read_classes
 
 BATCH = 256
 _FORMAT = "newsdesk predictions 1"
@@ -46,19 +46,6 @@ class Predictions:
     label_ids: np.ndarray
     probabilities: np.ndarray
     rows_per_second: float | None = None
-
-
-def read_classes(model_dir: Path) -> tuple[str, ...]:
-    """Returns the class names of a SavedModel, in label-id order.
-
-    Raises:
-        BadInputError: It carries none.
-    """
-    for place in ("assets.extra", "assets"):
-        path = model_dir / place / CLASSES_FILE
-        if path.is_file():
-            return tuple(path.read_text(encoding="utf-8").splitlines())
-    raise BadInputError(f"model {model_dir} has no assets.extra/{CLASSES_FILE}: train it again")
 
 
 def score(model_dir: Path, examples_uri: str, split: str) -> Predictions:

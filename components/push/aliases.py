@@ -4,14 +4,12 @@ MLflow's aliases decide; these files are their shadow, for servers that never ta
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from google.protobuf import text_encoding
 from pydantic import Field, TypeAdapter
 
 from components.errors import BadInputError
@@ -82,29 +80,22 @@ def render_models_config(serving: Path, before: Mapping[str, dict[str, int]] = M
     Without a label TensorFlow Serving answers with the highest version that it has loaded, which may be the
     challenger: clients that must not meet it ask for ``labels/champion``.
     """
-    models = []
+    # Most who import this module render nothing.
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    config = model_server_config_pb2.ModelServerConfig()
+    models = config.model_config_list
+    models.SetInParent()
     for path in sorted(serving.glob(f"*/{ALIASES_FILE}")):
         aliases = read_aliases(path.parent)
         named = before.get(path.parent.name, aliases)
-        listed = sorted(_versions(aliases) | _versions(named))
         if not any(alias in LABELS for alias in named):
             continue
-        versions = "".join(f"        versions: {version}\n" for version in listed)
-        labels = "".join(
-            f'    version_labels {{\n      key: "{alias}"\n      value: {version}\n    }}\n'
-            for alias, version in sorted(named.items())
-            if alias in LABELS
-        )
-        # JSON escapes what is not ASCII in a way that protobuf's text format does not read.
-        base = text_encoding.CEscape(os.fsencode(path.parent), as_utf8=False)
-        models.append(
-            "  config {\n"
-            f'    name: "{path.parent.name}"\n'
-            f'    base_path: "{base}"\n'
-            '    model_platform: "tensorflow"\n'
-            "    model_version_policy {\n      specific {\n" + versions + "      }\n    }\n" + labels + "  }\n"
-        )
-    return "model_config_list {\n" + "".join(models) + "}\n"
+        model = models.config.add(name=path.parent.name, base_path=str(path.parent), model_platform="tensorflow")
+        model.model_version_policy.specific.versions.extend(sorted(_versions(aliases) | _versions(named)))
+        model.version_labels.update({alias: version for alias, version in named.items() if alias in LABELS})
+    return text_format.MessageToString(config)
 
 
 def _without_paths(config: str) -> list[str]:

@@ -17,7 +17,6 @@ from components.errors import BadInputError
 from components.files import TEMPORARY, sha256_of
 from components.push.manifest import (
     MANIFEST,
-    changed_while_copied,
     digest_of,
     find_damage,
     hash_files,
@@ -26,16 +25,7 @@ from components.push.manifest import (
     read_manifest,
     walk,
 )
-from components.push.model_base import (
-    given_versions,
-    locked,
-    next_version,
-    present_versions,
-    record_versions,
-    removed_versions,
-    sweep,
-)
-from components.push.remote import RemotePushed, push_remote, removed_remote_versions
+from components.push.model_base import given_versions, locked, next_version, present_versions, record_versions, sweep
 
 # Servers run as another user (KServe's is 1000), so everybody may read, whatever this process's umask.
 _FILE_MODE, _DIRECTORY_MODE = 0o644, 0o755
@@ -54,19 +44,6 @@ class Pushed:
     path: Path
     digest: str
     new: bool
-
-
-def push(model: Path, base: str, extra: Mapping[str, str] | None = None) -> Pushed | RemotePushed:
-    """Pushes to a directory, or to an object store where ``base`` begins with its scheme, such as ``gs://``.
-
-    Arguments and errors are those of ``push_model`` and ``push_remote``.
-    """
-    return push_remote(model, base, extra) if "://" in base else push_model(model, Path(base), extra)
-
-
-def gone_versions(base: str) -> list[int]:
-    """Returns the versions that were given out once in a directory or an object store and are gone, lowest first."""
-    return removed_remote_versions(base) if "://" in base else removed_versions(Path(base))
 
 
 def push_model(model: Path, base: Path, extra: Mapping[str, str] | None = None) -> Pushed:
@@ -115,7 +92,9 @@ def _push(model: Path, base: Path, extra: dict[str, str]) -> Pushed:
         try:
             _copy(model, temporary)
             if hash_files(temporary) != own:
-                raise changed_while_copied(model)
+                raise BadInputError(
+                    f"the model at {model} changed while it was copied: push it again when nothing writes there"
+                )
             for name, text in extra.items():
                 (temporary / name).write_text(text, encoding="utf-8")
             beside = {name: sha256_of(temporary / name) for name in extra}

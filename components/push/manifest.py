@@ -30,21 +30,6 @@ def make_manifest(version: int, own: dict[str, str], extra: dict[str, str]) -> s
     return json.dumps(manifest, indent=1)
 
 
-def parse_manifest(text: str | bytes, place: str) -> dict[str, Any]:
-    """Returns what a manifest says; ``place`` is where it is from, for the error.
-
-    Raises:
-        BadInputError: It is damaged.
-    """
-    try:
-        manifest = json.loads(text)
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise BadInputError(f"{place} is damaged: push that model again, and delete the damaged version")
-    return manifest
-
-
 def read_manifest(version_dir: Path) -> dict[str, Any]:
     """Returns the manifest of a pushed version; empty for one that was put there by hand.
 
@@ -53,9 +38,14 @@ def read_manifest(version_dir: Path) -> dict[str, Any]:
     """
     path = version_dir / MANIFEST
     try:
-        return parse_manifest(path.read_bytes(), str(path))
+        manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise BadInputError(f"{path} is damaged: push that model again, and delete the damaged version")
+    return manifest
 
 
 def verify(version_dir: Path) -> None:
@@ -132,11 +122,6 @@ def identity_of(files: dict[str, str]) -> str:
     That is all but its graph, whose bytes are others each time it is exported.
     """
     return digest_of({name: digest for name, digest in files.items() if name not in _GRAPH})
-
-
-def changed_while_copied(model: Path) -> BadInputError:
-    """Returns the error to raise where a copy is not what its source was when the push began."""
-    return BadInputError(f"the model at {model} changed while it was copied: push it again when nothing writes there")
 
 
 def walk(directory: Path) -> Iterator[tuple[str, Path]]:

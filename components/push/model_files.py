@@ -12,6 +12,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from components.errors import BadInputError
+from components.file_names import CLASSES_FILE
 
 MOST_FILES = 1_000
 MOST_DEPTH = 8
@@ -53,22 +54,18 @@ _SIGNATURES = (
 _HEAD_BYTES = 512
 
 
-def check_model_files(directory: Path, name: str | None = None) -> None:
+def check_model_files(directory: Path) -> None:
     """Refuses whatever is not a plain SavedModel directory, by names, kinds and sizes of its files.
 
     Of the files only the first bytes of assets are read, and those last. An archive is refused as it is; nothing is
     ever unpacked.
-
-    Args:
-        directory: What is offered as a model.
-        name: What the errors call it, by default the directory.
 
     Raises:
         BadInputError: Not a directory; a file that has no place in a SavedModel, a link or a device; more than
             ``MOST_FILES`` files, ``MOST_BYTES`` bytes, or one that is too large; no ``saved_model.pb``, or variables
             that are not whole; or an asset that is code or an archive.
     """
-    name = name or str(directory)
+    name = str(directory)
     try:
         sizes = dict(_walk(directory, name))
         _check_sizes(sizes, name)
@@ -78,6 +75,21 @@ def check_model_files(directory: Path, name: str | None = None) -> None:
                 _check_content(directory / place, place, name)
     except OSError as error:
         raise BadInputError(f"{name} cannot be read ({error.strerror}): see to its owner and permissions") from error
+
+
+def read_classes(directory: Path) -> tuple[str, ...]:
+    """Returns the class names of a SavedModel, in label-id order.
+
+    Raises:
+        BadInputError: It carries none that can be read.
+    """
+    places = [directory / place / CLASSES_FILE for place in ("assets.extra", "assets")]
+    try:
+        return tuple(next(filter(Path.is_file, places), places[0]).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(
+            f"{directory} has no assets.extra/{CLASSES_FILE} that can be read: train it again"
+        ) from error
 
 
 def _walk(directory: Path, name: str) -> Iterator[tuple[str, int]]:

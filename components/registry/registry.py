@@ -268,26 +268,21 @@ class Registry:
         found = self._client.search_registered_models(f"name='{self.name}'")
         return {alias: str(number) for model in found for alias, number in model.aliases.items()}
 
-    def _runs(self, name: str) -> list[Run]:
-        experiment = self._client.get_experiment_by_name(self.name)
-        if experiment is None:
-            return []
-        if experiment.lifecycle_stage == LifecycleStage.DELETED:
-            raise BadInputError(deleted(self.store.uri, "experiment", experiment.experiment_id))
-        asked = f"attributes.run_name = '{name}'"
-        runs = self._client.search_runs([experiment.experiment_id], asked, ViewType.ALL)
-        return sorted(runs, key=lambda run: run.info.lifecycle_stage == LifecycleStage.DELETED)
-
     def _find_run(self, name: str) -> Run:
-        runs = self._runs(name)
+        experiment = self._client.get_experiment_by_name(self.name)
+        if experiment and experiment.lifecycle_stage == LifecycleStage.DELETED:
+            raise BadInputError(deleted(self.store.uri, "experiment", experiment.experiment_id))
+        experiments, asked = [experiment.experiment_id] if experiment else [], f"attributes.run_name = '{name}'"
+        runs = self._client.search_runs(experiments, asked, ViewType.ALL)
         if not runs:
             raise BadInputError(
                 f"MLflow at {self.store.uri} has no run {name} in experiment {self.name}: "
                 "the run that trains a model opens one; was the store replaced meanwhile?"
             )
-        if runs[0].info.lifecycle_stage == LifecycleStage.DELETED:
+        active = [run for run in runs if run.info.lifecycle_stage == LifecycleStage.ACTIVE]
+        if not active:
             raise BadInputError(deleted(self.store.uri, "run", runs[0].info.run_id))
-        return runs[0]
+        return active[0]
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import shutil
 import uuid
@@ -15,6 +14,8 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from components.files import append_line
+
 AWAY = (MlflowException, RequestException, SQLAlchemyError)
 """What MLflow's client raises where the store does not answer or refuses: it does not wrap every error of a transfer
 or of a database."""
@@ -22,8 +23,6 @@ _ENTRIES = "entries.jsonl"
 _REFUSED = "refused.jsonl"
 # An answer that no repetition changes, such as to a parameter that has another value already.
 FINAL = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-_BATCH = 1000
-_SMALL_BATCH = 100
 _log = logging.getLogger("newsdesk.tracking")
 
 
@@ -45,13 +44,7 @@ class Spool:
             kept = place / uuid.uuid4().hex / Path(value).name
             kept.parent.mkdir()
             value = str(Path(shutil.copy(value, kept)).relative_to(place))
-        with (place / _ENTRIES).open("a+b") as file:
-            # A kill may have torn the last entry; this one begins a line of its own.
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":
-                    file.write(b"\n")
-            file.write(json.dumps([kind, value]).encode() + b"\n")
+        append_line(place / _ENTRIES, json.dumps([kind, value]))
 
     def deliver(self, client: MlflowClient) -> None:
         """Delivers everything, and forgets a run once all of it has arrived; repeating an entry changes nothing.
@@ -110,14 +103,11 @@ def deliver(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:
     the run is at its ``end``."""
     match kind:
         case "params":
-            for part in _parts(list(value.items()), _SMALL_BATCH):
-                client.log_batch(run_id, params=[Param(*item) for item in part])
+            client.log_batch(run_id, params=[Param(*item) for item in value.items()])
         case "tags":
-            for part in _parts(list(value.items()), _SMALL_BATCH):
-                client.log_batch(run_id, tags=[RunTag(*item) for item in part])
+            client.log_batch(run_id, tags=[RunTag(*item) for item in value.items()])
         case "metrics":
-            for part in _parts(value, _BATCH):
-                client.log_batch(run_id, metrics=[Metric(*item) for item in part])
+            client.log_batch(run_id, metrics=[Metric(*item) for item in value])
         case "file":
             client.log_artifact(run_id, value)
         case "version":
@@ -129,7 +119,3 @@ def deliver(client: MlflowClient, run_id: str, kind: str, value: Any) -> None:
             client.set_terminated(run_id, status, moment)
         case _:
             raise ValueError(f"there is no entry of kind {kind!r}")
-
-
-def _parts(items: list, size: int) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -126,7 +126,13 @@ class TrackedRun:
 
     def confusion_matrix(self, matrix: np.ndarray, classes: tuple[str, ...]) -> None:
         """Logs the confusion matrix as a picture; rows are true classes."""
-        self._written("confusion_matrix.png", _draw_confusion_matrix(matrix, classes).savefig)
+        from matplotlib.figure import Figure
+        from sklearn.metrics import ConfusionMatrixDisplay
+
+        figure = Figure(layout="constrained")
+        display = ConfusionMatrixDisplay(matrix, display_labels=classes)
+        display.plot(ax=figure.add_subplot(), cmap="Blues", colorbar=False, values_format=".0f")
+        self._written("confusion_matrix.png", figure.savefig)
 
     def json(self, name: str, value: Any) -> None:
         """Logs a JSON document as an artifact."""
@@ -386,19 +392,3 @@ def _allowed(text: str, most: int) -> str:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_CHARACTERS]
     return f"{plain[: most - _DIGEST_CHARACTERS - 1]}-{digest}"
-
-
-def _draw_confusion_matrix(matrix: np.ndarray, classes: tuple[str, ...]) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="predicted", ylabel="true")
-    for row, column in np.ndindex(*matrix.shape):
-        color = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{int(matrix[row, column])}", ha="center", va="center", color=color)
-    return figure

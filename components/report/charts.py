@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from components.evaluation.comparison import Comparison, Estimate
+from components.evaluation.comparison import Comparison
+from components.evaluation.paired import Estimate
 from components.report.facts import Lengths, Node
 from components.report.measures import Evaluation, ReliabilityBin, Training
 from components.report.svg import ACCENT, BAD, INK, MUTED, RULE, SECOND, THIRD, drawing, to_svg

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.evaluation.comparison import Estimate
+from components.evaluation.paired import Estimate
 
 METRIC_NAMES = {
     "accuracy": "Accuracy",

@@ -9,7 +9,7 @@ import jinja2
 import yaml
 
 from components import features
-from components.evaluation.comparison import Estimate
+from components.evaluation.paired import Estimate
 from components.gates.table import GATES
 from components.report.facts import ModelFacts
 from components.report.measures import METRIC_NAMES

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import jinja2
 from markupsafe import Markup
 
-from components.evaluation.comparison import Estimate
+from components.evaluation.paired import Estimate
 from components.gates import table
 from components.gates.verdict import Verdict
 from components.report import charts

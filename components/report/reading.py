@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from components.clean import clean
-from components.evaluation.comparison import accuracy_gain, share
+from components.evaluation.comparison import accuracy_gain
+from components.evaluation.paired import share
 from components.evaluation.predictions import Predictions
 from components.example_gen.fetch import FILES
 from components.example_gen.source import SAMPLE_DIR, TEST_FILE, digest_file, is_remote

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components import features
-from components.evaluation.comparison import Estimate, bootstrapped, mean, row_losses, share
-from components.evaluation.paired import resample_f1
+from components.evaluation.comparison import row_losses
+from components.evaluation.paired import Estimate, bootstrapped, mean, resample_f1, share
 from components.evaluation.predictions import Predictions
 from components.report.measures import (
     CONFIDENCE,

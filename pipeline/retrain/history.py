@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from components.clean import to_json
 from components.errors import BadInputError
-from components.files import locked, undamaged, write_whole
+from components.files import append_line, locked, undamaged, write_whole
 from components.outcomes import Outcome
 
 VERDICTS = (Outcome.PUSHED, Outcome.REJECTED)
@@ -21,19 +20,6 @@ _STARTED, _ENDED, _RESET = "started", "ended", "reset"
 """Kinds of lines."""
 _MOVE_AWAY = "move the file away, and with it what was tried"
 _log = logging.getLogger("newsdesk.retrain")
-
-
-def append(path: Path, value: Mapping[str, Any]) -> None:
-    """Adds a line, all of it or, if this is killed, a piece that the next reader passes over."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(handle).st_size
-        torn = size and os.pread(handle, 1, size - 1) != b"\n"
-        os.write(handle, b"\n" * bool(torn) + to_json(value).encode() + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -91,16 +77,16 @@ class History:
     def start(self, run_id: str, moment: datetime, spans: Mapping[str, str], work: str) -> None:
         """Records that a run begins."""
         said = {"kind": _STARTED, "run_id": run_id, "moment": moment.isoformat(), "spans": dict(spans), "work": work}
-        append(self.path, said)
+        append_line(self.path, to_json(said))
 
     def end(self, run_id: str, moment: datetime, outcome: Outcome, reasons: Sequence[str] = ()) -> None:
         """Records how it ended; also for a decision that failed before a run began."""
         said = {"kind": _ENDED, "run_id": run_id, "moment": moment.isoformat(), "status": outcome.status}
-        append(self.path, said | {"reasons": list(reasons)})
+        append_line(self.path, to_json(said | {"reasons": list(reasons)}))
 
     def reset(self, moment: datetime) -> None:
         """Records that somebody has looked: what failed before counts no more."""
-        append(self.path, {"kind": _RESET, "moment": moment.isoformat()})
+        append_line(self.path, to_json({"kind": _RESET, "moment": moment.isoformat()}))
 
     def attempts(self) -> list[Attempt]:
         """Returns all attempts, oldest first.

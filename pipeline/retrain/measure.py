@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from components import features
@@ -151,4 +151,4 @@ def score(model: Path, rows: list[tuple[bytes, int]], most_rows: int, examples: 
     answers = score_cached(model, str(examples), features.TEST, cache)
     right = int((answers.label_ids == answers.labels).sum())
     count = len(answers.labels)
-    return Accuracy(right / count, count, *astuple(wilson_interval(right, count)))
+    return Accuracy(right / count, count, *wilson_interval(right, count))

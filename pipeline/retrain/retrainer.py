@@ -7,17 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.clean import to_json
 from components.errors import BadInputError
 from components.example_gen.source import Source
 from components.example_gen.spans import choose, find_spans, make_source
 from components.example_gen.window import Window
+from components.files import append_line
 from components.outcomes import Outcome, Standing
 from components.registry.tracking import open_runs
 from pipeline.retrain.alerts import alert
 from pipeline.retrain.circuit import Circuit, read_circuit
 from pipeline.retrain.decision import Decision, decide
 from pipeline.retrain.gathering import Gatherer
-from pipeline.retrain.history import VERDICTS, Attempt, History, Notes, append, one_at_a_time, read
+from pipeline.retrain.history import VERDICTS, Attempt, History, Notes, one_at_a_time, read
 from pipeline.run.record import RunResult, explain, new_run_id
 
 _log = logging.getLogger("newsdesk.retrain")
@@ -243,7 +245,7 @@ class Retrainer:
         line = {"retrain": False, "refused": False, "reasons": list(reasons), "votes": [], "evidence": None}
         line |= decision.to_dict() if decision else {}
         head = {"id": new_run_id(now), "moment": now.isoformat(), "run_id": run_id}
-        append(self.decisions, {**head, **line, "circuit": str(self._circuit(now))})
+        append_line(self.decisions, to_json({**head, **line, "circuit": str(self._circuit(now))}))
 
     def _alert(self, event: str, text: str, **facts: str) -> None:
         alert(

@@ -7,7 +7,8 @@ from pathlib import Path
 from components import features
 from components.clean import to_json
 from components.errors import BadInputError
-from components.evaluation.comparison import Comparison, Estimate, Metric, align, compare_answers
+from components.evaluation.comparison import Comparison, Metric, align, compare_answers
+from components.evaluation.paired import Estimate
 from components.evaluation.predictions import cache_key, examples_digest, score_cached
 from components.outcomes import NodeState
 from components.registry.tracking import FoundRun, Store

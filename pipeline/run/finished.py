@@ -5,8 +5,8 @@ from pathlib import Path
 
 from components import features
 from components.errors import BadInputError
-from components.evaluation.predictions import read_classes
 from components.outcomes import NodeState
+from components.push.model_files import read_classes
 from components.registry.tracking import FoundRun, Store, find_runs
 
 _MOST_NAMED = 4

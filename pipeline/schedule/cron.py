@@ -2,14 +2,13 @@
 
 Instants are those of Debian's cron: a fixed time that the clock skips in spring happens at the first minute after the
 gap, and one that it shows twice in autumn happens once; an expression whose hours or minutes begin with ``*`` follows
-the time that has really passed. Kubeflow and Kubernetes, whose library is robfig/cron, skip the one and repeat the
-other, which ``surprises`` lists. Of Vertex that is assumed: its reference says that it takes a zone before the
-expression (``ScheduleConfig.cron``), and nothing of days when the clock is set.
+the time that has really passed. Other schedulers have rules of their own for the days on which the clock is set:
+Kubeflow and Kubernetes, whose library is robfig/cron, skip the one in most zones and repeat the other, and Vertex's
+reference says nothing of it. A schedule that must be the same everywhere stands in UTC.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -163,22 +162,6 @@ class Cron:
         if self._either_day:
             return [f"*-{month}-{day} {clock}", f"{week} *-{month}-* {clock}"]
         return [f"{week + ' ' if self._restricts(4) else ''}*-{month}-{day} {clock}"]
-
-    def surprises(self, start: datetime, days: int = 400) -> list[str]:
-        """Returns, in words, the instants of the coming days that Kubeflow, Kubernetes and Vertex do not share."""
-
-        def until_end(instants: Iterator[datetime]) -> set[datetime]:
-            return set(takewhile(lambda instant: instant <= start + timedelta(days=days), instants))
-
-        own = until_end(self.instants(start))
-        # With seconds, this library takes the clock as it is, as robfig/cron does, which those use.
-        plain = CronSim(f"0 {self.kubernetes()}", start.astimezone(self._zone))
-        theirs = until_end(found.astimezone(UTC) for found in plain)
-        said = []
-        for instant in sorted(own ^ theirs):
-            local = instant.astimezone(self._zone).isoformat(timespec="minutes")
-            said.append(f"{local} happens {'here' if instant in own else 'on Kubeflow, Kubernetes and Vertex'} only")
-        return said
 
     def _restricts(self, place: int) -> bool:
         return self.fields[place] != tuple(_FULL[place])

@@ -122,8 +122,8 @@ def collect(workspace: Workspace, name: str, keep: int, dry_run: bool = False) -
 
     Raises:
         BadInputError: There is no such workspace, or model in it, a run is on or an orchestrator's has not finished, a
-            directory of the workspace is a link, what says which versions are in use is damaged, or something cannot
-            be read or deleted.
+            directory of the workspace is a link, or what says which versions are in use is damaged.
+        OSError: Something cannot be read or deleted.
     """
     base = workspace.model_base(name)
     _check(workspace, base, name)
@@ -143,15 +143,10 @@ def collect(workspace: Workspace, name: str, keep: int, dry_run: bool = False) -
             raise BadInputError(
                 f"workspace {workspace.root} holds no model {name}: name another with --name or --workspace"
             )
-        try:
-            registry = _own_registry(workspace, name)
-            found = _plan(workspace, base, lineage, registry, name, keep, dry_run)
-            if not dry_run:
-                _apply(base, lineage, registry, found)
-        except OSError as error:
-            raise BadInputError(
-                f"{error.filename} cannot be read or deleted ({error.strerror}): mend that and run gc again"
-            ) from error
+        registry = _own_registry(workspace, name)
+        found = _plan(workspace, base, lineage, registry, name, keep, dry_run)
+        if not dry_run:
+            _apply(base, lineage, registry, found)
     return found
 
 

@@ -152,9 +152,7 @@ class Lineage:
         }
 
     def _is_push(self, number: int) -> bool:
-        # What was pushed to an object store is not in this workspace.
-        properties = self._artifacts[number].custom_properties
-        return "pushed_version" in properties and "://" not in properties["pushed_destination"].string_value
+        return "pushed_version" in self._artifacts[number].custom_properties
 
     def _places(self, numbers: Iterable[int]) -> frozenset[Place]:
         found = (parse_place(self._artifacts[number].uri) for number in numbers)

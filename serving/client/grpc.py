@@ -184,7 +184,7 @@ def _encode(texts: Sequence[str], start: int) -> list[bytes]:
 def _columns(reply: Any) -> tuple[list[str], list[int], list[list[float]]]:
     import tensorflow as tf
 
-    names = (features.OUTPUT_LABEL, features.OUTPUT_LABEL_ID, features.OUTPUT_PROBABILITIES)
+    names = features.OUTPUTS
     if not set(names) <= set(reply.outputs):
         raise RequestError(
             Code.INTERNAL, f"the server's reply has {sorted(reply.outputs)}, not {sorted(names)}: ask another model"

@@ -10,8 +10,6 @@ from typing import Any
 
 import orjson
 
-from components.errors import BadInputError
-
 _LOGGER = logging.getLogger("newsdesk")
 MOST_FILE_BYTES = 64 << 20
 """Above it the file becomes ``<name>.1``, in place of an older one."""
@@ -30,7 +28,7 @@ class AccessLog:
             target: File, ``-`` for standard output, ``none``.
 
         Raises:
-            BadInputError: The file cannot be written to.
+            OSError: The file cannot be written to.
         """
         self._path = Path(target) if target not in ("-", "none") else None
         self.on = target != "none"
@@ -83,7 +81,7 @@ class AccessLog:
     def _rotate(self) -> None:
         if self._path and os.fstat(self._file).st_size > MOST_FILE_BYTES:
             os.replace(self._path, self._path.with_name(f"{self._path.name}.1"))
-            old, self._file = self._file, os.open(self._path, _FLAGS, 0o640)
+            old, self._file = self._file, _open(self._path)
             os.close(old)
 
 
@@ -91,8 +89,5 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 def _open(path: Path) -> int:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, _FLAGS, 0o640)
-    except OSError as error:
-        raise BadInputError(f"access log {path} cannot be written to ({error.strerror}): name another file") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, _FLAGS, 0o640)

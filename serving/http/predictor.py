@@ -20,7 +20,7 @@ from serving.http.exchange import Exchange, Headers
 from serving.http.metrics import Metrics
 from serving.limits import Gate, Receive, read_body
 from serving.model.class_names import CLASSES_HEADER
-from serving.model.loaded import INPUTS, Answers, Model
+from serving.model.loaded import Answers, Model
 from serving.protocol.kserve import parse_infer, render_infer
 from serving.protocol.model_inputs import Limits
 from serving.protocol.replies import render_error, render_predictions
@@ -127,7 +127,7 @@ class Predictor:
     def _parse_predict(self, body: bytes, target: Target, version: Version) -> Parsed:
         if target.action != "predict":
             refuse_examples(body, self.limits, version.loaded.signatures, target.action)
-        request = parse_predict(body, self.limits, INPUTS)
+        request = parse_predict(body, self.limits, features.INPUTS)
         return request.signature, request.inputs, partial(render_predictions, rows=request.rows)
 
     def _parse_infer(self, body: bytes, target: Target, version: Version) -> Parsed:

@@ -48,8 +48,9 @@ def serve(
         ready: Told the URL, and what is loaded, as soon as requests are answered.
 
     Raises:
-        BadInputError: There is no model or none that loads, the address cannot be had, the log cannot be written, or
-            there is no token where one is to be asked for.
+        BadInputError: There is no model or none that loads, the address cannot be had, or there is no token where one
+            is to be asked for.
+        OSError: The log cannot be written.
     """
     token = read_token(config, os.environ if environment is None else environment)
     if token is None and not is_loopback(config.host):

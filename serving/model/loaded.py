@@ -9,6 +9,7 @@ from components import features
 from components.errors import BadInputError
 from components.file_names import CLASSES_FILE
 from components.push.aliases import read_aliases
+from components.push.model_files import read_classes
 from components.push.model_graph import check_model_graph
 from serving.errors import RequestError, code_of, message_of
 from serving.model.graph_session import GraphSession
@@ -17,9 +18,6 @@ from serving.model.signatures import Signature, read_signatures
 if TYPE_CHECKING:
     import numpy as np
 
-INPUTS = {features.SERVING_SIGNATURE: features.TEXT, features.EXAMPLES_SIGNATURE: features.EXAMPLES_INPUT}
-"""The signatures that requests may ask for, each with the name of its only input."""
-_OUTPUTS = {features.OUTPUT_LABEL, features.OUTPUT_LABEL_ID, features.OUTPUT_PROBABILITIES}
 # Of several lengths, so that the first long request finds its kernels warm as well; a rollback waits for all of them.
 _WARM_UP_TEXTS = ("Ministers meet.", "The coach praised a late goal. " * 6, "Shares rose after the report " * 3)
 
@@ -122,9 +120,9 @@ class LoadedModel:
         self._error = tf.errors.OpError
         self.directory = directory
         self.signatures = read_signatures(directory)
-        self.classes = _read_classes(directory)
+        self.classes = list(read_classes(directory))
         _check_signatures(directory, self.signatures, len(self.classes))
-        asked = {name: self.signatures[name] for name in INPUTS}
+        asked = {name: self.signatures[name] for name in features.INPUTS}
         self._session = GraphSession(directory, asked, batches, op_threads)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
@@ -198,27 +196,18 @@ def _check_shape(model: Model, answers: Answers, rows: int) -> None:
         )
 
 
-def _read_classes(directory: Path) -> list[str]:
-    path = directory / "assets.extra" / CLASSES_FILE
-    try:
-        classes = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{directory} has no {CLASSES_FILE} that can be read: push it again") from error
+def _check_signatures(directory: Path, signatures: Mapping[str, Signature], classes: int) -> None:
     if not classes:
         raise BadInputError(f"{directory} has a {CLASSES_FILE} without a class: push it again")
-    return classes
-
-
-def _check_signatures(directory: Path, signatures: Mapping[str, Signature], classes: int) -> None:
-    for name, only_input in INPUTS.items():
+    for name, only_input in features.INPUTS.items():
         if name not in signatures:
             raise BadInputError(f"{directory} has no signature {name}: train it again")
         signature = signatures[name]
-        if set(signature.inputs) != {only_input} or not signature.outputs.keys() >= _OUTPUTS:
+        if set(signature.inputs) != {only_input} or not signature.outputs.keys() >= set(features.OUTPUTS):
             given, answered = ", ".join(signature.inputs) or "nothing", ", ".join(signature.outputs)
             raise BadInputError(
                 f"{directory} has a signature {name} from {given} to {answered}, not from {only_input} to "
-                f"{', '.join(sorted(_OUTPUTS))}: train it again"
+                f"{', '.join(sorted(features.OUTPUTS))}: train it again"
             )
         shape = signature.outputs[features.OUTPUT_PROBABILITIES].shape
         if shape is not None and shape[-1:] not in ((classes,), (-1,)):

@@ -11,7 +11,11 @@ from components.file_names import CARD_FILE
 _FENCE = "---"
 
 
-class Metric(BaseModel):
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Metric(_Frozen):
     """One measured number.
 
     Attributes:
@@ -20,26 +24,20 @@ class Metric(BaseModel):
         value: What was measured.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     type: str
     name: str
     value: FiniteFloat
 
 
-class Dataset(BaseModel):
+class Dataset(_Frozen):
     """What was measured on: its name, and which split."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     split: str
 
 
-class Figures(BaseModel):
+class Figures(_Frozen):
     """What a model reached on one data set."""
-
-    model_config = ConfigDict(frozen=True)
 
     dataset: Dataset
     metrics: list[Metric]

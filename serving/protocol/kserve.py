@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from components import features
+from components.features import OUTPUTS
 from serving.errors import RequestError
 from serving.model.loaded import Answers
 from serving.model.signatures import Signature, TensorInfo
@@ -17,7 +18,6 @@ from serving.protocol.json_body import invalid, read_object, shorten, show, type
 from serving.protocol.model_inputs import Limits, check_count, encode_inputs
 from serving.protocol.replies import finite
 
-OUTPUTS = (features.OUTPUT_LABEL, features.OUTPUT_LABEL_ID, features.OUTPUT_PROBABILITIES)
 _DATATYPES = {"DT_STRING": "BYTES", "DT_INT64": "INT64", "DT_FLOAT": "FP32"}
 _TEXT_DATATYPE = "BYTES"
 

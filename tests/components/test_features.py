@@ -35,11 +35,8 @@ def test_names_of_the_contract_do_not_change() -> None:
     assert features.SPLITS == ("train", "eval", "test")
     assert (features.SERVING_SIGNATURE, features.EXAMPLES_SIGNATURE) == ("serving_default", "serve_examples")
     assert (features.TEXT, features.EXAMPLES_INPUT) == ("text", "examples")
-    assert (features.OUTPUT_LABEL, features.OUTPUT_LABEL_ID, features.OUTPUT_PROBABILITIES) == (
-        "label",
-        "label_id",
-        "probabilities",
-    )
+    assert features.OUTPUTS == ("label", "label_id", "probabilities")
+    assert features.INPUTS == {"serving_default": "text", "serve_examples": "examples"}
 
 
 def test_a_client_can_import_the_names_without_tensorflow() -> None:

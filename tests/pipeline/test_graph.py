@@ -13,6 +13,7 @@ from tiny_bert import make_learned_tensors, write_checkpoint
 from tiny_settings import TINY_BERT
 
 from components.example_gen.source import SAMPLE_DIR, find_source
+from components.push.model_base import record_versions
 from pipeline import source_digest
 from pipeline.config.config import override
 from pipeline.config.families import Downloads, prepare
@@ -101,6 +102,18 @@ def test_an_edited_module_concerns_the_nodes_that_import_it(
     monkeypatch.setattr(source_digest, "_path", lambda name: edited if name == module else find(name))
     # The card also tells the version of all code, which a process computes once.
     assert difference(before, nodes()) - {"Card"} == changed
+
+
+def test_the_pusher_is_told_which_versions_are_gone(nodes: Nodes, tmp_path: Path) -> None:
+    """Else the node would be answered from the cache with a directory that is no longer there."""
+    base = Workspace(tmp_path).model_base("ag_news")
+    base.mkdir(parents=True)
+    record_versions(base, [1, 2])
+    (base / "1").mkdir()
+    before = nodes()
+    assert '"[2]"' in before["Pusher"]
+    (base / "1").rmdir()
+    assert difference(before, nodes()) == {"Pusher"}
 
 
 def test_without_the_cache_every_node_runs(nodes: Nodes) -> None:

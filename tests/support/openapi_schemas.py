@@ -10,10 +10,10 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from components import features
+from components.features import OUTPUTS
 from serving.errors import Code
 from serving.page.figures import Figures
 from serving.page.routes import ExplainRequest
-from serving.protocol.kserve import OUTPUTS
 from serving.protocol.model_inputs import Limits
 from serving.repository.states import State
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from served_signatures import INIT, make_signature
 
+from components import features
 from serving.errors import Code, RequestError
-from serving.model.loaded import INPUTS
 from serving.protocol.model_inputs import Limits
 from serving.protocol.replies import render_error
 from serving.protocol.tensorflow_serving import PredictRequest, parse_predict
@@ -22,7 +22,7 @@ fuzzed = settings(max_examples=400, deadline=None, suppress_health_check=[Health
 
 
 def parse(body: Any, limits: Limits = LIMITS) -> PredictRequest:
-    return parse_predict(body if isinstance(body, bytes) else json.dumps(body).encode(), limits, INPUTS)
+    return parse_predict(body if isinstance(body, bytes) else json.dumps(body).encode(), limits, features.INPUTS)
 
 
 def refusal(call: Callable[[], Any]) -> tuple[int, str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation.comparison import Estimate, compare_answers
+from components.evaluation.comparison import compare_answers
+from components.evaluation.paired import Estimate
 from components.evaluation.predictions import Predictions
 from components.gates.verdict import Check, Verdict
 from components.outcomes import NodeState

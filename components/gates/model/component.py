@@ -11,12 +11,14 @@ from tfx.types import standard_artifacts
 
 from components import features
 from components.artifacts import Answers, Baseline, Champion, Verdict
-from components.evaluation.comparison import Comparison, Estimate, accuracy_gain, align, compare_answers
-from components.evaluation.predictions import Predictions, load, read_classes, save, score
+from components.evaluation.comparison import Comparison, accuracy_gain, align, compare_answers
+from components.evaluation.paired import Estimate
+from components.evaluation.predictions import Predictions, load, save, score
 from components.evaluation.result import SliceMetrics, read_failures, read_slices
 from components.file_names import PREDICTIONS_FILE
 from components.gates.model.gate import GATE, ModelGateConfig
 from components.gates.verdict import Check, write_verdict
+from components.push.model_files import read_classes
 from components.records import BaselineRecord, ChampionRecord, read_baseline, read_champion
 from components.registry.champion import MODEL_DIR
 

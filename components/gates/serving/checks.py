@@ -8,7 +8,7 @@ import numpy as np
 from components import features
 from components.evaluation.predictions import Predictions
 from components.gates.serving.gate import ServingGateConfig
-from components.gates.serving.process import INPUTS, Answer, Probe, Signature, Spec
+from components.gates.serving.process import Answer, Probe, Signature, Spec
 from components.gates.serving.requests import Request, make_requests
 from components.gates.verdict import MOST_ROWS, Check
 
@@ -63,7 +63,7 @@ def check_serving(
     alone = [row for name, answer in zip(names, probe.alone, strict=True) for row in _rows([name], answer)]
     together, serialized = (
         _rows([f"{name}, in a batch of {signature}" for name in names], probe.together[signature])
-        for signature in INPUTS
+        for signature in features.INPUTS
     )
     everything = [*alone, *together, *serialized]
     checks.append(_check_probabilities(everything, len(classes)))
@@ -96,8 +96,8 @@ def _check_signatures(found: dict[str, Signature], width: int) -> Check:
         features.OUTPUT_LABEL_ID: Spec(dtype="int64", shape=(None,)),
         features.OUTPUT_PROBABILITIES: Spec(dtype="float32", shape=(None, width)),
     }
-    flaws = [f"signature {name} is in no contract" for name in sorted(found.keys() - INPUTS.keys())]
-    for name, argument in INPUTS.items():
+    flaws = [f"signature {name} is in no contract" for name in sorted(found.keys() - features.INPUTS.keys())]
+    for name, argument in features.INPUTS.items():
         if name not in found:
             flaws.append(f"signature {name} is missing")
             continue
@@ -120,7 +120,7 @@ def _shown(spec: Spec | None) -> str:
 
 def _check_answered(probe: Probe, requests: Sequence[Request]) -> Check:
     asked = [(request.name, answer) for request, answer in zip(requests, probe.alone, strict=True)]
-    asked += [(f"all texts in a batch of {signature}", probe.together[signature]) for signature in INPUTS]
+    asked += [(f"all texts in a batch of {signature}", probe.together[signature]) for signature in features.INPUTS]
     flaws = [f"{name}: {answer.error}" for name, answer in asked if answer.error is not None]
     return _all_or("answered", flaws, len(asked), "requests were{} answered")
 

@@ -10,15 +10,15 @@ from tfx.utils import path_utils
 
 from components.artifacts import Answers, Verdict
 from components.errors import BadInputError
-from components.evaluation.predictions import Predictions, load, read_classes
-from components.file_names import CLASSES_FILE, PREDICTIONS_FILE
+from components.evaluation.predictions import Predictions, load
+from components.file_names import PREDICTIONS_FILE
 from components.files import size_of
 from components.gates.serving.checks import ceiling, check_serving
 from components.gates.serving.gate import GATE, ServingGateConfig
 from components.gates.serving.process import probe
 from components.gates.serving.requests import make_requests
 from components.gates.verdict import Check, write_verdict
-from components.push.model_files import check_model_files
+from components.push.model_files import check_model_files, read_classes
 from components.push.model_graph import check_model_graph
 
 _MIB = 1 << 20
@@ -52,8 +52,6 @@ def check_directory(directory: Path, settings: ServingGateConfig) -> list[Check]
         classes = read_classes(directory)
     except BadInputError as error:
         return [Check("files", "fail", False, str(error))]
-    except UnicodeDecodeError:
-        return [Check("files", "fail", False, f"model {directory} has a {CLASSES_FILE} that is not UTF-8")]
     named = len(classes) > 1 and len({*classes}) == len(classes) and all(classes)
     shown = ", ".join(classes)
     size = size_of(directory) / _MIB

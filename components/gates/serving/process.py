@@ -17,9 +17,6 @@ from components import features
 from components.gates.serving import probe as probe_script
 from components.gates.serving.gate import ServingGateConfig
 
-INPUTS = {features.SERVING_SIGNATURE: features.TEXT, features.EXAMPLES_SIGNATURE: features.EXAMPLES_INPUT}
-"""Signature to its input, as the contract with clients names them."""
-OUTPUTS = (features.OUTPUT_LABEL, features.OUTPUT_LABEL_ID, features.OUTPUT_PROBABILITIES)
 # Where libraries are, and what changes numbers: the candidate was evaluated under the same. Nothing else of the
 # environment is handed on, no address of a store and no password.
 _HANDED_ON = (
@@ -136,9 +133,9 @@ def make_request(
     return {
         "model": str(model_dir.absolute()),
         "texts": [base64.b64encode(text).decode() for text in texts],
-        "signatures": INPUTS,
+        "signatures": features.INPUTS,
         "feature": features.TEXT,
-        "outputs": OUTPUTS,
+        "outputs": features.OUTPUTS,
         "timed": [timed[number % len(timed)] for number in range(settings.requests)],
         "seconds": settings.process_seconds,
     }

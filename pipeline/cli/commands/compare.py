@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from components.evaluation.comparison import Disagreement, Estimate, Metric
+    from components.evaluation.comparison import Disagreement, Metric
+    from components.evaluation.paired import Estimate
     from pipeline.run.compare import RunComparison, Side
 
 _NOTHING = "-"

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from components.errors import BadInputError
+from components.files import undamaged
 from pipeline.cli.options import json_option, name_option, workspace_option
 from pipeline.cli.process import say
 
@@ -116,7 +117,5 @@ def _read_token(variable: str | None) -> str | None:
 def _read_names(path: Path | None) -> list[str] | None:
     if path is None:
         return None
-    try:
+    with undamaged(path, "name a file of class names, one a line, in UTF-8"):
         return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path} cannot be read as class names, one a line: {error}") from error

@@ -57,8 +57,6 @@ def command(
         places = ["--data", "/data/spans", "--workspace", "/data/workspace", "--cache", "/data/cache"]
         arguments, name = ["retrain", *options, *places], f"{slug(config.name)}-retrain"
         click.echo(texts.kubernetes(config.schedule, arguments, image, name, claim), nl=False)
-        for surprise in cron.surprises(datetime.now(UTC)):
-            say(f"newsdesk: {surprise}", err=True)
         return
     places = ["--data", str(data.resolve()), "--workspace", str(workspace)]
     places += ["--cache", str(cache)]

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.evaluation.paired import (
-    Interval,
-    bootstrap_interval,
+    Estimate,
+    bootstrapped,
     mcnemar,
-    mean_interval,
-    paired_difference_interval,
+    mean,
+    paired_difference,
     resample_f1,
+    share,
     wilson_interval,
 )
 
@@ -26,8 +27,7 @@ CLASSES = 3
 # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3: without continuity correction.
 @pytest.mark.parametrize(("successes", "n", "low", "high"), [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611)])
 def test_shares_have_wilson_intervals(successes: int, n: int, low: float, high: float) -> None:
-    interval = wilson_interval(successes, n)
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
 # Bentur et al. 2009 and Cavo et al. 2012, as worked in Fagerland, Lydersen, Laake, Statistical Analysis of
@@ -79,28 +79,28 @@ def test_mcnemar_of_many_rows_is_a_number() -> None:
 # The same two studies; the interval is of the second model's accuracy less the first's.
 @pytest.mark.parametrize(("b", "c", "n", "low", "high"), [(7, 1, 21, -0.5172, -0.0260), (16, 6, 161, -0.1240, -0.0054)])
 def test_the_difference_has_published_intervals(b: int, c: int, n: int, low: float, high: float) -> None:
-    interval = paired_difference_interval(b, c, n)
+    interval = paired_difference(b, c, n)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
-    assert paired_difference_interval(c, b, n) == Interval(-interval.high, -interval.low)
+    assert paired_difference(c, b, n) == Estimate(-interval.value, -interval.high, -interval.low)
 
 
 def test_the_difference_of_models_that_never_disagree_is_not_a_point() -> None:
-    interval = paired_difference_interval(0, 0, 100)
+    interval = paired_difference(0, 0, 100)
     # With no row lost the score equation is n d = z^2 (1 - d).
     assert interval.high == pytest.approx(1.959964**2 / (100 + 1.959964**2), rel=1e-6)
     assert interval.low == -interval.high
 
 
 def test_the_difference_ends_at_all_rows() -> None:
-    assert paired_difference_interval(0, 10, 10).high == 1
-    assert paired_difference_interval(10, 0, 10).low == -1
+    assert paired_difference(0, 10, 10).high == 1
+    assert paired_difference(10, 0, 10).low == -1
 
 
 @pytest.mark.parametrize(("b", "n"), [(12, 200), (150, 7_600)])
 def test_interval_and_test_agree(b: int, n: int) -> None:
     """At a difference of 0 the score test is McNemar's without continuity correction."""
     for c in range(2 * b):
-        interval = paired_difference_interval(b, c, n)
+        interval = paired_difference(b, c, n)
         assert (interval.low > 0 or interval.high < 0) == ((c - b) ** 2 / (b + c) > 1.959964**2)
 
 
@@ -111,16 +111,16 @@ def test_the_difference_covers_what_it_promises(b: float, c: float) -> None:
     for losses in range(n + 1):
         for gains in range(n - losses + 1):
             ways = math.comb(n, losses) * math.comb(n - losses, gains)
-            share = ways * b**losses * c**gains * (1 - b - c) ** (n - losses - gains)
-            if share > 1e-9:
-                interval = paired_difference_interval(losses, gains, n)
-                covered += share * (interval.low <= c - b <= interval.high)
+            chance = ways * b**losses * c**gains * (1 - b - c) ** (n - losses - gains)
+            if chance > 1e-9:
+                interval = paired_difference(losses, gains, n)
+                covered += chance * (interval.low <= c - b <= interval.high)
     assert 0.93 < covered < 0.975
 
 
 def test_the_difference_covers_in_samples_of_a_test_split() -> None:
     draws = np.random.default_rng(0).multinomial(7_600, [0.018, 0.024, 0.958], size=1_500)
-    intervals = [paired_difference_interval(int(b), int(c), 7_600, 0.9) for b, c, _ in draws]
+    intervals = [paired_difference(int(b), int(c), 7_600, 0.9) for b, c, _ in draws]
     assert np.mean([item.low <= 0.006 <= item.high for item in intervals]) == pytest.approx(0.9, abs=0.02)
     # Half as wide as two independent samples of these accuracies would allow: this is what pairing buys.
     assert np.mean([item.high - item.low for item in intervals]) / 2 == pytest.approx(0.0039, abs=0.0002)
@@ -129,14 +129,20 @@ def test_the_difference_covers_in_samples_of_a_test_split() -> None:
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**7), st.sampled_from([0.5, 0.95, 0.999]))
 def test_the_difference_holds_its_estimate(b: int, c: int, agree: int, confidence: float) -> None:
     n = b + c + agree + 1
-    interval = paired_difference_interval(b, c, n, confidence)
+    interval = paired_difference(b, c, n, confidence)
     assert -1 <= interval.low < (c - b) / n < interval.high <= 1
 
 
 def test_a_mean_has_its_standard_error() -> None:
     # Mean 2.5, variance 5/3, n 4: 1.96 * sqrt(5/12).
-    interval = mean_interval(np.array([1.0, 2.0, 3.0, 4.0]))
+    interval = mean(np.array([1.0, 2.0, 3.0, 4.0]))
     assert (interval.low, interval.high) == pytest.approx((2.5 - 1.26515, 2.5 + 1.26515), abs=1e-4)
+
+
+def test_what_cannot_be_told_is_none() -> None:
+    assert share(0, 0) == Estimate(None)
+    assert mean(np.array([2.0])) == Estimate(2.0)
+    assert bootstrapped(math.nan, np.array([math.nan])) == Estimate(None)
 
 
 def test_f1_is_twice_the_hits_by_rows_and_answers() -> None:
@@ -192,11 +198,11 @@ def test_a_class_without_rows_and_answers_has_no_f1() -> None:
     assert np.isnan(f1.values).tolist() == [[False, False, True]] * 2
     assert np.isnan(f1.replicates[..., 2]).all()
     with pytest.raises(ValueError, match="not defined"):
-        bootstrap_interval(f1.replicates[0, :, 2])
+        bootstrapped(0.5, f1.replicates[0, :, 2])
 
 
 def test_the_bootstrap_interval_cuts_equal_tails() -> None:
-    interval = bootstrap_interval(np.append(np.arange(1_001.0), np.nan), 0.9)
+    interval = bootstrapped(500.0, np.append(np.arange(1_001.0), np.nan), 0.9)
     assert (interval.low, interval.high) == pytest.approx((50, 950))
 
 
@@ -207,7 +213,7 @@ def test_the_bootstrap_covers_the_macro_f1_and_its_difference() -> None:
     for seed in range(1, 301):
         macro = np.nanmean(resample_f1(*answers(300, seed, accuracies), CLASSES, replicates=400).replicates, axis=-1)
         for true, drawn in ((truth[0], macro[0]), (truth[1], macro[1]), (truth[1] - truth[0], macro[1] - macro[0])):
-            interval = bootstrap_interval(drawn)
+            interval = bootstrapped(true, drawn)
             covered.append(interval.low <= true <= interval.high)
     assert np.reshape(covered, (-1, 3)).mean(axis=0) == pytest.approx([0.95] * 3, abs=0.03)
 
@@ -220,12 +226,12 @@ def test_the_bootstrap_covers_the_macro_f1_and_its_difference() -> None:
         (lambda: wilson_interval(6, 5), "6 of 5 rows"),
         (lambda: wilson_interval(1, 5, 95), "confidence"),
         (lambda: mcnemar(-1, 3), "-1"),
-        (lambda: paired_difference_interval(3, 3, 5), "3 and 3 rows of 5"),
-        (lambda: paired_difference_interval(0, 0, 0), "of 0"),
-        (lambda: paired_difference_interval(-1, 2, 5), "-1"),
-        (lambda: paired_difference_interval(1, 2, 5, 0.0), "not 0.0"),
-        (lambda: mean_interval(np.array([1.0])), "1 value"),
-        (lambda: bootstrap_interval(np.array([1.0]), 1.0), "not 1.0"),
+        (lambda: paired_difference(3, 3, 5), "3 and 3 rows of 5"),
+        (lambda: paired_difference(0, 0, 0), "of 0"),
+        (lambda: paired_difference(-1, 2, 5), "-1"),
+        (lambda: paired_difference(1, 2, 5, 0.0), "not 0.0"),
+        (lambda: mean(np.array([1.0, 2.0]), 1.0), "not 1.0"),
+        (lambda: bootstrapped(1.0, np.array([1.0]), 1.0), "not 1.0"),
         (lambda: resample_f1(np.array([0, 1]), np.array([0]), np.array([0, 1]), 2), "2 labels, 1 and 2"),
         (lambda: resample_f1(np.array([]), np.array([]), np.array([]), 2), "0 labels"),
     ],

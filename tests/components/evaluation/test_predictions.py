@@ -28,6 +28,7 @@ from components.evaluation.predictions import (
     score,
     score_cached,
 )
+from components.push.model_files import read_classes
 
 CLASSES = ("World", "Sports")
 SIGNATURES = ("serving_default", "serve_examples")
@@ -331,7 +332,7 @@ def test_a_model_without_classes_is_bad_input(copied: Path, examples: str) -> No
 def test_classes_may_lie_in_the_assets(copied: Path) -> None:
     (copied / "assets").mkdir(exist_ok=True)
     (copied / "assets.extra" / "classes.txt").rename(copied / "assets" / "classes.txt")
-    assert predictions.read_classes(copied) == CLASSES
+    assert read_classes(copied) == CLASSES
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.evaluation.comparison import NEITHER, Comparison, Estimate, Metric, accuracy_gain
-from components.evaluation.paired import mcnemar
+from components.evaluation.comparison import NEITHER, Comparison, Metric, accuracy_gain
+from components.evaluation.paired import Estimate, mcnemar
 from components.evaluation.predictions import Predictions
 from components.evaluation.result import SliceMetrics
 from components.gates.model.component import (

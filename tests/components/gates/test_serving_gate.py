@@ -376,7 +376,10 @@ def test_a_process_without_a_reply_fails_and_nothing_else_is_judged(answers: Pre
         (lambda model: (model / "assets" / "link.txt").symlink_to("/etc/passwd"), "is a link"),
         (lambda model: (model / "saved_model.pb").write_bytes(b"\xff" * 9), "damaged saved_model.pb"),
         (lambda model: (model / "assets.extra" / "classes.txt").unlink(), "no assets.extra/classes.txt"),
-        (lambda model: (model / "assets.extra" / "classes.txt").write_bytes(b"\xff\n"), "not UTF-8"),
+        (
+            lambda model: (model / "assets.extra" / "classes.txt").write_bytes(b"\xff\n"),
+            "no assets.extra/classes.txt that can be read",
+        ),
         (lambda model: (model / "assets.extra" / "classes.txt").write_text("World\n"), "not two or more names"),
         (lambda model: (model / "assets.extra" / "classes.txt").write_text("World\n\nWorld\n"), "each once"),
     ],

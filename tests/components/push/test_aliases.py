@@ -186,7 +186,7 @@ def test_a_write_that_is_cut_short_leaves_what_was_and_no_litter(
         calls.append(target)
         replace(source, target)
 
-    monkeypatch.setattr(module.os, "replace", cut)
+    monkeypatch.setattr(os, "replace", cut)
     with pytest.raises(OSError, match="No space left"):
         write_aliases(serving, "ag_news", {"champion": 2})
     assert [path.read_bytes() for path in paths[fails:]] == before[fails:]
@@ -198,8 +198,8 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old(
 ) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(module.os, "fsync", lambda handle: (events.append("flushed"), fsync(handle)))
-    monkeypatch.setattr(module.os, "replace", lambda old, new: (events.append(Path(new).name), replace(old, new)))
+    monkeypatch.setattr(os, "fsync", lambda handle: (events.append("flushed"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (events.append(Path(new).name), replace(old, new)))
     write_aliases(serving, "ag_news", {"champion": 1})
     assert events == ["flushed", ALIASES_FILE, "flushed", MODELS_CONFIG]
 

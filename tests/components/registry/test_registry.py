@@ -366,7 +366,9 @@ def test_a_store_that_goes_away_is_bad_input(
     add_version(client)
     with (
         out_of_order(tmp_path / "workspace"),
-        pytest.raises(BadInputError, match=r"^MLflow.*mlflow\.db does not answer or refuses .*: restore it from a copy$"),
+        pytest.raises(
+            BadInputError, match=r"^MLflow.*mlflow\.db does not answer or refuses .*: restore it from a copy$"
+        ),
     ):
         call(Registry(registry.store, NAME))
 

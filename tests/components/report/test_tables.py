@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import run_facts
 
-from components.evaluation.comparison import Estimate
-from components.evaluation.paired import wilson_interval
+from components.evaluation.paired import Estimate, wilson_interval
 from components.evaluation.predictions import Predictions
 from components.report.measures import Evaluation
 from components.report.tables import evaluation_tables, mistakes
@@ -62,7 +61,7 @@ def test_a_share_is_of_the_right_rows(given: Predictions) -> None:
         assert item.rows == labelled.sum()
         for estimate, rows in ((item.recall, labelled), (item.precision, answered)):
             ends = wilson_interval(int((right & rows).sum()), int(rows.sum()))
-            assert estimate == Estimate(pytest.approx(right[rows].mean()), ends.low, ends.high)
+            assert estimate == Estimate(pytest.approx(right[rows].mean()), *ends)
 
 
 def test_the_worst_class_is_named_with_its_interval(given: Predictions) -> None:

@@ -1,6 +1,6 @@
 """Each reason to retrain at its limit, and what the decision makes of all of them."""
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,7 +93,7 @@ def test_drift_that_was_not_measured_says_why() -> None:
 def test_accuracy_is_a_reason_only_where_chance_does_not_explain_it(
     right: int, rows: int, settings: dict[str, Any], yes: bool
 ) -> None:
-    found = with_newest(accuracy=Accuracy(right / rows, rows, *astuple(wilson_interval(right, rows))))
+    found = with_newest(accuracy=Accuracy(right / rows, rows, *wilson_interval(right, rows)))
     assert reasons(found, **settings) == (("accuracy",) if yes else ())
 
 

@@ -9,36 +9,39 @@ from pathlib import Path
 
 import pytest
 
+from components.clean import to_json
 from components.errors import BadInputError
+from components.files import append_line
 from components.outcomes import Outcome
 from pipeline.retrain.circuit import read_circuit
-from pipeline.retrain.history import History, Notes, append, one_at_a_time, read
+from pipeline.retrain.history import History, Notes, one_at_a_time, read
 
 NOW = datetime(2026, 3, 10, 6, tzinfo=UTC)
 
 
 def test_a_line_that_a_kill_tore_costs_itself_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "new" / "lines.jsonl"
-    append(path, {"n": 1})
+    append_line(path, to_json({"n": 1}))
     whole = path.read_bytes()
-    append(path, {"n": 2})
+    append_line(path, to_json({"n": 2}))
     for cut in range(len(whole) + 1, len(path.read_bytes()) - 1):
         path.write_bytes(whole + b'{"n": 2}\n'[: cut - len(whole)])
-        append(path, {"n": 3})
+        append_line(path, to_json({"n": 3}))
         assert read(path) == [{"n": 1}, {"n": 3}]
     assert "not written to their end" in caplog.text
 
 
 def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
-    append(tmp_path / "lines.jsonl", {"drift": float("nan"), "accuracy": float("inf")})
+    append_line(tmp_path / "lines.jsonl", to_json({"drift": float("nan"), "accuracy": float("inf")}))
     assert read(tmp_path / "lines.jsonl") == [{"drift": None, "accuracy": None}]
 
 
 def test_lines_of_two_writers_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom pipeline.retrain.history import append\n"
-        "for n in range(200): append(Path(sys.argv[1]), {'who': sys.argv[2], 'n': n, 'long': 'x' * 5000})"
+        "import json, sys\nfrom pathlib import Path\nfrom components.files import append_line\n"
+        "line = lambda n: json.dumps({'who': sys.argv[2], 'n': n, 'long': 'x' * 5000})\n"
+        "for n in range(200): append_line(Path(sys.argv[1]), line(n))"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), who]) for who in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]

@@ -23,7 +23,7 @@ from components.registry.registry import ALIASES, RegisteredVersion, Registry
 from components.registry.tracking import Store
 from pipeline.config.config import DataConfig
 from pipeline.config.retrain import RetrainConfig
-from pipeline.retrain import gathering, history, retrainer
+from pipeline.retrain import gathering, retrainer
 from pipeline.retrain.evidence import Accuracy
 from pipeline.retrain.gathering import Gatherer
 from pipeline.retrain.history import History, read
@@ -418,7 +418,7 @@ def test_death_at_any_step_ends_with_the_same_champion_or_a_better_one(
                         raise DeadError
                 return real(path, flags, *mode, **more)
 
-            patch.setattr(history.os, "fsync" if after else "open", sync if after else opened)
+            patch.setattr(os, "fsync" if after else "open", sync if after else opened)
             died = False
             try:
                 world.once()

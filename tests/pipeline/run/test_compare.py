@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from components import features
 from components.errors import BadInputError, GateRejectedError
-from components.evaluation.comparison import Comparison, Disagreement, Estimate, Metric
-from components.evaluation.paired import McNemar
+from components.evaluation.comparison import Comparison, Disagreement, Metric
+from components.evaluation.paired import Estimate, McNemar
 from components.registry.spool import Spool
 from components.registry.tracking import Store, choose_store, start_run
 from pipeline.cli import main as entry

@@ -11,7 +11,7 @@ from components.errors import BadInputError, GateRejectedError, StoppedError
 from components.gates.verdict import read_verdict
 from components.outcomes import NodeState
 from pipeline.run import launch
-from pipeline.run.local import LocalRunner
+from pipeline.run.execute import LocalRunner
 from pipeline.run.record import NodeRun
 from pipeline.workspace.metadata import MetadataPlace, connection
 

@@ -132,12 +132,11 @@ class Run:
     def reads(self, node: str, artifact_id: int) -> None:
         self._event(self._execution(node, COMPLETE, ""), artifact_id, "input", pb.Event.INPUT)
 
-    def push(self, version: int, destination: str | None = None) -> None:
+    def push(self, version: int) -> None:
         execution = self._execution("Pusher", COMPLETE, "")
         place = self.world.workspace.artifacts / "Pusher" / "pushed_model" / str(execution)
         place.mkdir(parents=True)
-        destination = destination or str(self.world.base / str(version))
-        self._artifact("Pusher", "pushed_model", execution, place, str(version), destination)
+        self._artifact("Pusher", "pushed_model", execution, place, str(version))
         self.places["Pusher"] = place
 
     def _execution(self, node: str, state: int, cache: str) -> int:
@@ -150,14 +149,11 @@ class Run:
         )
         return execution
 
-    def _artifact(
-        self, node: str, output: str, execution: int, place: Path, version: str = "", destination: str = ""
-    ) -> None:
+    def _artifact(self, node: str, output: str, execution: int, place: Path, version: str = "") -> None:
         kind = self.world.store.put_artifact_type(pb.ArtifactType(name=f"{node}{output}"))
         artifact = pb.Artifact(type_id=kind, uri=str(place), state=pb.Artifact.LIVE)
         if version:
             artifact.custom_properties["pushed_version"].string_value = version
-            artifact.custom_properties["pushed_destination"].string_value = destination
         (self.artifacts[node],) = self.world.store.put_artifacts([artifact])
         self._event(execution, self.artifacts[node], output)
 
@@ -797,13 +793,6 @@ def test_the_push_of_a_version_that_goes_is_called_deleted_though_its_run_stays(
     assert world.state(first.artifacts["Trainer"]) == pb.Artifact.LIVE
     assert first.places["Trainer"].is_dir()
     assert world.collect(keep=1).items == []
-
-
-def test_a_push_to_an_object_store_says_nothing_of_this_workspace(world: World) -> None:
-    run = world.whole_run("run-1")
-    run.push(9, "gs://bucket/models/ag_news/9")
-    assert world.collect(keep=1).items == []
-    assert world.state(run.artifacts["Pusher"]) == pb.Artifact.LIVE
 
 
 def test_a_workspace_that_was_moved_keeps_what_it_uses(five: tuple[World, list[Run]], tmp_path: Path) -> None:

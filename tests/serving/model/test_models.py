@@ -365,9 +365,9 @@ BROKEN: list[tuple[type[Tiny], Callable[[Path], None] | None, tuple[str, ...], s
     (Tiny, None, ("World", "Sports"), r"probabilities have shape (-1, 3), but 2 classes"),
     (Tiny, lose_weights, CLASSES, ""),
     (Tiny, lose_graph, CLASSES, "has a damaged saved_model.pb"),
-    (Tiny, lose_classes, CLASSES, "has no classes.txt that can be read"),
+    (Tiny, lose_classes, CLASSES, "has no assets.extra/classes.txt that can be read"),
     (Tiny, empty_classes, CLASSES, "has a classes.txt without a class"),
-    (Tiny, miscode_classes, CLASSES, "has no classes.txt that can be read"),
+    (Tiny, miscode_classes, CLASSES, "has no assets.extra/classes.txt that can be read"),
 ]
 
 

@@ -10,9 +10,9 @@ import orjson
 import pytest
 from openapi_description import API, DEFAULT, LIMITS, SCOPES, SIGNATURES, answer, operations, references, validator
 
+from components.features import INPUTS, OUTPUTS
 from serving.errors import Code, RequestError
-from serving.model.loaded import INPUTS
-from serving.protocol.kserve import OUTPUTS, InferRequest, parse_infer, render_infer, render_model_metadata
+from serving.protocol.kserve import InferRequest, parse_infer, render_infer, render_model_metadata
 from serving.protocol.replies import render_error, render_metadata, render_predictions, render_status
 from serving.protocol.tensorflow_serving import parse_predict
 from serving.repository.states import State, VersionStatus

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openapi_description import LIMITS, validator
 
+from components.features import INPUTS
 from serving.errors import Code, RequestError
-from serving.model.loaded import INPUTS
 from serving.protocol.kserve import parse_infer
 from serving.protocol.tensorflow_serving import parse_predict
 

@@ -21,8 +21,8 @@ from schemathesis.specs.openapi.checks import (
 from starlette.requests import Request
 from starlette.responses import Response
 
+from components.features import INPUTS
 from serving.errors import Code, RequestError
-from serving.model.loaded import INPUTS
 from serving.page.docs import read_openapi
 from serving.protocol.kserve import parse_infer, render_infer
 from serving.protocol.replies import render_error, render_metadata, render_predictions, render_status

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from protocol_calls import attempt, b64, check_refusal, fuzzed, parse, refusal
 
-from serving.model.loaded import INPUTS
+from components.features import INPUTS
 from serving.protocol.tensorflow_serving import PredictRequest
 
 # Bodies

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from served_signatures import make_signature
 
+from components.features import OUTPUTS
 from serving.errors import Code, RequestError
 from serving.model.loaded import Answers
-from serving.protocol.kserve import OUTPUTS, InferRequest, parse_infer, render_infer, render_model_metadata
+from serving.protocol.kserve import InferRequest, parse_infer, render_infer, render_model_metadata
 from serving.protocol.model_inputs import Limits
 from serving.protocol.replies import render_error
 
