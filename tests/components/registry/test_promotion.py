@@ -19,7 +19,6 @@ from model_server_config import parse_models_config
 
 from components.errors import BadInputError
 from components.outcomes import Standing
-from components.push import aliases as alias_files
 from components.push import model_base
 from components.push.aliases import ALIASES_FILE, MODELS_CONFIG, read_aliases
 from components.push.manifest import MANIFEST, hash_files, make_manifest
@@ -322,7 +321,7 @@ def cut_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[MemoryRegistry]]
             registry.step()
         replace(source, target)
 
-    monkeypatch.setattr(alias_files.os, "replace", step)
+    monkeypatch.setattr(os, "replace", step)
     return counted
 
 
