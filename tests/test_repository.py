@@ -30,6 +30,7 @@ MOST_LINES = 28_000
 LOCK, RUN_LOCK = "requirements.lock", "requirements-run.lock"
 WORKFLOW = ".github/workflows/check.yml"
 FAULTS = "docs/faults.md"
+PLANTED = "tests/support/faults.toml"
 
 INVENTED = "someone|newsdesk"
 """Users whose homes may be named: the one that tests make up, and the one that the Dockerfile makes."""
@@ -199,7 +200,19 @@ def planned_faults_have_tests(root: Path) -> Iterator[str]:
         yield f"{FAULTS} has no table"
 
 
+def faults_can_be_planted(root: Path) -> Iterator[str]:
+    for entry in tomllib.loads((root / PLANTED).read_text(encoding="utf-8"))["fault"]:
+        path = root / entry["file"]
+        times = path.read_text(encoding="utf-8").count(entry["find"]) if path.is_file() else 0
+        if times != 1:
+            yield f"{PLANTED}: the text of {entry['fault']!r} stands {times} times in {entry['file']}"
+        modules = [word.partition("::")[0] for word in entry["tests"] if ".py" in word]
+        if not modules or not all((root / module).is_file() for module in modules):
+            yield f"{PLANTED}: {entry['fault']!r} names a test that is not there"
+
+
 RULES: tuple[Rule, ...] = (
+    faults_can_be_planted,
     planned_faults_have_tests,
     texts_name_no_machine,
     source_is_small,
@@ -235,6 +248,25 @@ def test_a_planned_fault_without_a_test_is_found(tmp_path: Path, row: str, found
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
     assert list(planned_faults_have_tests(tmp_path)) == found
+
+
+@pytest.mark.parametrize(
+    ("source", "test", "found"),
+    [
+        ("x = 1\n", "tests/test_a.py", ""),
+        ("x = 1\nx = 1\n", "tests/test_a.py", "'a fault' stands 2 times in a.py"),
+        ("x = 2\n", "tests/test_a.py", "'a fault' stands 0 times in a.py"),
+        ("x = 1\n", "tests/test_b.py", "'a fault' names a test that is not there"),
+    ],
+)
+def test_a_fault_that_cannot_be_planted_is_found(tmp_path: Path, source: str, test: str, found: str) -> None:
+    entry = f'[[fault]]\nfault = "a fault"\nfile = "a.py"\nfind = "x = 1"\nput = ""\ntests = ["{test}"]\n'
+    for name, text in ((PLANTED, entry), ("tests/test_a.py", ""), ("a.py", source)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    said = list(faults_can_be_planted(tmp_path))
+    assert len(said) == bool(found)
+    assert all(found in line for line in said)
 
 
 @pytest.fixture
