@@ -38,12 +38,3 @@ OUTPUTS = (OUTPUT_LABEL, OUTPUT_LABEL_ID, OUTPUT_PROBABILITIES)
 AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
 
 LENGTH_BUCKETS = ("short", "medium", "long")
-_SHORT_BELOW, _LONG_FROM = 30, 50
-
-
-def length_bucket(text: str) -> str:
-    """Returns the slice a text belongs to: fewer than 30 words, 30 to 49, or 50 and more."""
-    words = len(text.replace(LINE_BREAK, " ").split())
-    if words < _SHORT_BELOW:
-        return LENGTH_BUCKETS[0]
-    return LENGTH_BUCKETS[1] if words < _LONG_FROM else LENGTH_BUCKETS[2]

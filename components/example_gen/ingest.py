@@ -14,6 +14,7 @@ from components import features
 from components.errors import BadInputError
 from components.example_gen.reader import Malformed, read_records
 from components.example_gen.source import open_lines
+from components.text.scripts import length_bucket
 
 MALFORMED = "malformed"
 SUMMARY = "summary"
@@ -35,7 +36,7 @@ def to_example(text: str, label_id: int) -> bytes:
     feature = example.features.feature
     feature[features.TEXT].bytes_list.value.append(text.encode())
     feature[features.LABEL].int64_list.value.append(label_id)
-    feature[features.LENGTH].bytes_list.value.append(features.length_bucket(text).encode())
+    feature[features.LENGTH].bytes_list.value.append(length_bucket(text).encode())
     return example.SerializeToString(deterministic=True)
 
 

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from components.text.scripts import CHARACTER
+
 # Order matters: an escaped ampersand may hide a second entity behind it.
 _DEBRIS = (
     # AG News has lost the ampersand of most entities.
@@ -21,8 +23,7 @@ _TOKENS = (
     # The clitic is a token of its own: "Iraq's" and "Iraq" share one vocabulary entry.
     (r"'(s|t|d|m|re|ve|ll)\b", r" \1 "),
     (r"([^\p{L}\p{N}\p{M} ])", r" \1 "),
-    # Scripts without spaces: one token a character.
-    (r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])", r" \1 "),
+    (CHARACTER, r" \1 "),
 )
 # Letters beyond ASCII that Turkish, Azeri or Lithuanian lower-cases in a way of its own (Unicode's SpecialCasing.txt),
 # and what they are in every other language.

@@ -1,19 +1,20 @@
 """What data look like, in numbers small enough to keep: what later data are held against.
 
-A word is a lower-cased run of word characters; in scripts without spaces, one character.
+Words are those of ``components.text.scripts``.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import pyarrow.compute as pc
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from scipy import special
 
 from components import features
+from components.text.scripts import cut_words
 
 MOST_WORDS = 20_000
 """Words that a profile keeps."""
@@ -31,9 +32,6 @@ _REST = ""
 # most n / 10 and the chance part less than 0.02 bits. On news, samples of 600 to 10,000 rows diverge by 0.002 to 0.007
 # then, whatever they are compared with; over all words it is 0.02 to 0.2, and more the smaller they are.
 _LEAST_EXPECTED = 10
-_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_ASCII_WORD = re.compile(r"\w+")
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 # Larger ones would not survive a float.
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -72,15 +70,12 @@ def count_words(texts: Iterable[bytes]) -> tuple[list[int], Counter[str]]:
     Args:
         texts: UTF-8; bytes that are not separate words.
     """
-    lengths: list[int] = []
-    counts: Counter[str] = Counter()
-    for text in texts:
-        # The plain pattern is twice as fast and finds the same in ASCII.
-        pattern = _ASCII_WORD if text.isascii() else _WORD
-        words = pattern.findall(text.decode(errors="replace").lower())
-        lengths.append(len(words))
-        counts.update(words)
-    return lengths, counts
+    cut = cut_words([text.decode(errors="replace") for text in texts])
+    found = pc.value_counts(cut.flatten())
+    counts = Counter(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
+    counts.pop("", None)
+    filled = np.concatenate([[0], np.cumsum(pc.not_equal(cut.flatten(), "").to_numpy(zero_copy_only=False))])
+    return np.diff(filled[cut.offsets.to_numpy()]).tolist(), counts
 
 
 def make_profile(
