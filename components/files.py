@@ -62,19 +62,22 @@ def append_line(path: Path, line: str) -> None:
 
 
 @contextmanager
-def undamaged(path: Path, remedy: str) -> Iterator[None]:
+def undamaged(path: Path, remedy: str, *also: type[Exception]) -> Iterator[None]:
     """Guards the reading of one of our files, and of what it holds; one that is missing stays ``FileNotFoundError``.
+
+    ``also`` is what a format's own reader raises where the file is damaged.
 
     Raises:
         BadInputError: It cannot be read, or does not hold what it should; ``remedy`` says what to do.
     """
+    damage: tuple[type[Exception], ...] = (ValueError, LookupError, TypeError, AttributeError, *also)
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
         raise BadInputError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except damage as error:
         raise BadInputError(f"{path} is damaged: {remedy}") from error
 
 

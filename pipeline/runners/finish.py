@@ -88,8 +88,7 @@ def _conclude(decided: Decided, ends: list[Ended]) -> RunResult:
 
 def _close(steps: Steps, workspace: Workspace, tracking: Store) -> None:
     """Ends the MLflow run of a run that opened one and got no further."""
-    path = steps.directory / "run-id"
-    for found in find_runs(tracking, path.read_text(encoding="utf-8")) if path.is_file() else []:
+    for found in find_runs(tracking, steps.run_id()):
         tracked = TrackedRun(connect(tracking), found.id, Spool(workspace.spool))
         tracked.tags({"reason": "the run did not begin"})
         tracked.end("FAILED")

@@ -1,12 +1,14 @@
 """One step of a run: one node of the graph that ``begin`` has kept, through TFX's portable launcher."""
 
+from google.protobuf.message import DecodeError
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.errors import BadInputError, GateRejectedError, nearest
+from components.files import undamaged
 from components.outcomes import Outcome
 from pipeline.run.launch import NodeLauncher
 from pipeline.run.record import NodeRun, explain
-from pipeline.runners.steps import Ended, Steps
+from pipeline.runners.steps import ANEW, Ended, Steps
 from pipeline.workspace.metadata import MetadataPlace
 
 
@@ -26,7 +28,8 @@ def run_node(steps: Steps, node_id: str) -> NodeRun:
     if before := repeat(steps, node_id):
         return before
     steps.start(node_id)
-    ir = pipeline_pb2.Pipeline.FromString(steps.graph.read_bytes())
+    with undamaged(steps.graph, ANEW, DecodeError):
+        ir = pipeline_pb2.Pipeline.FromString(steps.graph.read_bytes())
     place = MetadataPlace(decided.metadata, patience_seconds=decided.config.stores.patience_seconds)
     node, error = NodeLauncher(ir, place, decided.run_id).run(node_id)
     steps.end(ended(node, error))

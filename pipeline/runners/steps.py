@@ -17,11 +17,13 @@ from pydantic import TypeAdapter
 
 from components.errors import BadInputError
 from components.example_gen.source import Source
-from components.files import write_whole
+from components.files import undamaged, write_whole
 from components.outcomes import NodeState, Outcome
 from pipeline.config.config import Config, parse
 from pipeline.run.record import NodeRun
 
+ANEW = "begin the run anew, under another --job"
+"""What to do about a file of a run that is damaged."""
 _FAILURE = "failure"
 """What the files call ``Outcome.FAILED``."""
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
@@ -131,7 +133,8 @@ class Steps:
     def find_decided(self) -> Decided | None:
         """Returns what ``begin`` decided; None before it has."""
         path = self.directory / "run.json"
-        return Decided.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+        with undamaged(path, ANEW):
+            return Decided.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def decide(self, decided: Decided) -> None:
         """Keeps what ``begin`` decided; from then on the run has begun."""
@@ -141,9 +144,15 @@ class Steps:
         """Returns the run id of this job: the given one, or that of an earlier attempt to begin."""
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / "run-id"
-        if not path.is_file():
+        if not path.exists():
             write_whole(path, run_id.encode())
-        return path.read_text(encoding="utf-8")
+        return self.run_id()
+
+    def run_id(self) -> str:
+        """Returns the run id of this job, empty before it has one."""
+        path = self.directory / "run-id"
+        with undamaged(path, ANEW):
+            return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def start(self, node_id: str) -> None:
         """Notes that a node is being run, whatever came of it before: one that is killed says nothing any more."""
@@ -169,17 +178,18 @@ class Steps:
     def ended(self, node_id: str) -> Ended | None:
         """Returns how a node ended; None if it has not."""
         path = self.directory / "nodes" / f"{_plain(node_id)}.json"
-        if not path.is_file():
+        if not path.exists():
             return None
-        values = json.loads(path.read_text(encoding="utf-8"))
-        outputs = {
-            name: json_format.ParseDict(item, metadata_store_pb2.Artifact())
-            for name, item in values.pop("outputs").items()
-        }
-        kind, gate, reasons = (values.pop(name) for name in ("kind", "gate", "reasons"))
-        node = NodeRun(**values | {"state": NodeState(values["state"]), "outputs": outputs})
-        outcome = Outcome.FAILED if kind == _FAILURE else Outcome(kind) if kind else None
-        return Ended(node, outcome, gate, tuple(reasons))
+        with undamaged(path, "delete it, and the node is run again", json_format.ParseError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            outputs = {
+                name: json_format.ParseDict(item, metadata_store_pb2.Artifact())
+                for name, item in values.pop("outputs").items()
+            }
+            kind, gate, reasons = (values.pop(name) for name in ("kind", "gate", "reasons"))
+            node = NodeRun(**values | {"state": NodeState(values["state"]), "outputs": outputs})
+            outcome = Outcome.FAILED if kind == _FAILURE else Outcome(kind) if kind else None
+            return Ended(node, outcome, gate, tuple(reasons))
 
 
 def _plain(node_id: str) -> str:

@@ -22,7 +22,7 @@ from tfx.types import artifact as tfx_artifact
 
 from components import artifacts
 from components.errors import BadInputError
-from components.files import write_whole
+from components.files import undamaged, write_whole
 from components.outcomes import NodeState
 from pipeline.run.launch import Cost, judge
 from pipeline.run.record import NodeRun
@@ -168,11 +168,12 @@ def _digest(given: argparse.Namespace, invocation: dict[str, Any]) -> str:
 
 def _answer(kept: Path) -> dict[str, Any] | None:
     """Returns what an earlier run left, if all of it is still there."""
-    if not kept.is_file():
+    if not kept.exists():
         return None
-    left: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-    uris = [item["uri"] for value in left["artifacts"].values() for item in value["artifacts"]]
-    return left if all(Path(uri).exists() for uri in uris) else None
+    with undamaged(kept, "delete it, and the node is run again"):
+        left: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        uris = [item["uri"] for value in left["artifacts"].values() for item in value["artifacts"]]
+        return left if all(Path(uri).exists() for uri in uris) else None
 
 
 def _artifacts(left: dict[str, Any]) -> dict[str, metadata_store_pb2.Artifact]:
