@@ -20,10 +20,12 @@ from apache_beam.utils.shared import Shared
 
 from components.errors import changed
 from components.push.manifest import read_manifest, verify
-from serving.batch.files import digest_file, open_input, replaced, size_of
+from components.tables.files import digest_file, open_input
+from components.tables.rows import Layout, Row
+from components.tables.table import read_rows
+from serving.batch.files import replaced, size_of
 from serving.batch.output import Output
-from serving.batch.plan import Plan, Shard, key_of, read_rows
-from serving.batch.rows import Layout, Row
+from serving.batch.plan import Plan, Shard, key_of
 from serving.batch.write import make_writer
 from serving.model.loaded import LoadedModel, Model
 

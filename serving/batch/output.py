@@ -15,19 +15,9 @@ from typing import IO, Any, cast
 
 from components.errors import BadInputError
 from components.files import locked
-from serving.batch.files import (
-    CSV,
-    FORMATS,
-    SUFFIXES,
-    format_of,
-    list_files,
-    make_directory,
-    read_json,
-    remove,
-    replaced,
-    size_of,
-)
-from serving.batch.rows import Layout
+from components.tables.files import CSV, FORMATS, SUFFIXES, format_of, list_files
+from components.tables.rows import Layout
+from serving.batch.files import make_directory, read_json, remove, replaced, size_of
 from serving.batch.write import header_of, join_parts
 
 _PATTERN = "*?["

@@ -21,8 +21,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from components.errors import BadInputError
-from serving.batch.files import CSV, JSON_LINES, PARQUET, open_input
-from serving.batch.rows import Layout, Row
+from components.tables.files import CSV, JSON_LINES, PARQUET, open_input
+from components.tables.rows import Layout, Row
 from serving.model.loaded import Answers
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY

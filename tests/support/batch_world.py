@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from components.push.manifest import hash_files
+from components.tables.csv import inspect_csv, read_csv
+from components.tables.rows import Layout, Malformed, Place, Row
 from serving.batch import classify as batch
-from serving.batch.csv import inspect_csv, read_csv
 from serving.batch.output import Output
-from serving.batch.rows import Layout, Malformed, Place, Row
 from serving.model.loaded import Answers
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]

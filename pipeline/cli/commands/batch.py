@@ -103,8 +103,8 @@ def command(
         quiet(Path(os.devnull)) if engine.profile == "in-memory" else nullcontext((sys.stdout, sys.stderr)) as (_, err),
         Progress(err) as progress,
     ):
+        from components.tables.files import find_files, format_of
         from serving.batch.classify import classify
-        from serving.batch.files import find_files, format_of
         from serving.batch.output import choose_output
         from serving.batch.plan import make_plan
 

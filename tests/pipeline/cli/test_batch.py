@@ -222,6 +222,6 @@ def test_a_runner_gets_its_options_and_no_others(
 
 
 def test_the_formats_are_those_of_the_files() -> None:
-    from serving.batch.files import FORMATS
+    from components.tables.files import FORMATS
 
     assert module._FORMATS == FORMATS

@@ -8,9 +8,9 @@ import pytest
 from batch_world import NAMES, ByLength, Classify
 
 from components.push.manifest import hash_files, make_manifest
+from components.tables.files import find_files
 from pipeline.config.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
-from serving.batch.files import find_files
 from serving.batch.output import Output, choose_output
 from serving.batch.plan import make_plan
 

@@ -170,7 +170,7 @@ def test_code_in_parquet_is_not_run(tmp_path: Path, classify: Classify) -> None:
     else:
         classify("in.parquet", "out.parquet")
     # Beam, which guards against it too, is not in this process.
-    code = "import sys; from serving.batch.parquet import open_parquet; open_parquet(sys.argv[1], '')"
+    code = "import sys; from components.tables.parquet import open_parquet; open_parquet(sys.argv[1], '')"
     subprocess.run([sys.executable, "-c", code, tmp_path / "in.parquet"], check=False, capture_output=True, timeout=60)
     assert not canary.exists()
 

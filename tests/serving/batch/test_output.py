@@ -7,11 +7,11 @@ import pytest
 from batch_world import NAMES, ByLength, Classify, tree
 
 from components.errors import BadInputError
+from components.tables.rows import Layout
 from pipeline.config.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
 from serving.batch.output import choose_output
 from serving.batch.plan import make_plan
-from serving.batch.rows import Layout
 
 
 @pytest.mark.parametrize("target", ["out.csv", "out/"])

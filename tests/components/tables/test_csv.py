@@ -1,4 +1,4 @@
-"""CSV for batch inference: what is a header, what is a record, and what a broken one costs."""
+"""Delimited text: what is a header, what is a record, and what a broken one costs."""
 
 import io
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from components.errors import BadInputError
 from components.example_gen import reader
-from serving.batch.csv import read_csv
-from serving.batch.rows import Row
+from components.tables.csv import read_csv
+from components.tables.rows import Row
 
 
 @pytest.mark.parametrize(

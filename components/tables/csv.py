@@ -1,4 +1,4 @@
-"""Reads CSV for batch inference: with a header, or in the AG News layout, which has none.
+"""Reads CSV: with a header, or in the AG News layout, which has none.
 
 A record that is broken costs that record only. As in ingest, ``csv.reader`` in strict mode parses, and this module
 adds what it lacks: where a record begins, and recovery at the next physical line behind the broken one.
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from components.errors import BadInputError
-from serving.batch.files import read_line
-from serving.batch.rows import DESCRIPTION, TITLE, Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from components.tables.files import read_line
+from components.tables.rows import DESCRIPTION, TITLE, Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 AG_NEWS_COLUMNS = ("class_index", TITLE, DESCRIPTION)
 """What the columns of a file in the AG News layout are called in the output."""

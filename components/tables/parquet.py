@@ -1,4 +1,4 @@
-"""Reads Parquet for batch inference.
+"""Reads Parquet.
 
 Parquet from people you do not trust belongs on the newer stack: pyarrow 10, which TFX 1.16 pins, ran code that a file
 brought (CVE-2023-47248), against which ``pyarrow_hotfix`` helps, and has other faults in its parser that nothing helps
@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from components.errors import BadInputError
-from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from components.tables.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 _ROWS = 1024
 _SAFE_VERSION = (14, 0, 1)

@@ -1,12 +1,12 @@
-"""Reads JSON lines for batch inference: one object a line, in UTF-8."""
+"""Reads JSON lines: one object a line, in UTF-8."""
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from components.errors import BadInputError
-from serving.batch.files import read_line
-from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from components.tables.files import read_line
+from components.tables.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
 
 _INT64 = 1 << 63
 _KINDS = {type(None): "null", bool: "bool", float: "double", str: "string"}

@@ -1,4 +1,4 @@
-"""What batch inference makes of any input: rows with a text, or the reason why there is none."""
+"""What is made of any table: rows with a text, or the reason why there is none."""
 
 import hashlib
 from collections.abc import Sequence
