@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,9 @@ def classify_shard(shard: Shard, job: Job, model: Model) -> dict[str, Any]:
     started = time.monotonic()
     labels: Counter[str] = Counter()
     path = job.output.part(shard.number, job.shards)
-    with open_input(shard.path) as source, replaced(path, job.output.temporary) as file:
-        writer = make_writer(job.source, job.output.target, job.layout, job.names, file, job.output.header)
+    layout = replace(job.layout, delimiter=job.output.delimiter)
+    with open_input(shard.path, layout.encoding) as source, replaced(path, job.output.temporary) as file:
+        writer = make_writer(job.source, job.output.target, layout, job.names, file, job.output.header)
         for rows in _batches(shard, job, source):
             answers = model.answer([row.text.encode() for row in rows])
             shares = answers.probabilities[np.arange(len(rows)), answers.label_ids]

@@ -11,7 +11,7 @@ from typing import IO
 from components.errors import BadInputError
 from components.tables.files import JSON_LINES, digest_file, format_of, open_input
 from components.tables.jsonl import note_kinds
-from components.tables.rows import Layout, Malformed, Place
+from components.tables.rows import Asked, Layout, Malformed, Place
 from components.tables.table import inspect, read_rows
 from serving.batch.files import make_directory, remove, replaced
 from serving.batch.output import Output
@@ -62,7 +62,7 @@ class Plan:
 
 
 def make_plan(
-    files: Sequence[str], asked: Sequence[str], names: tuple[str, str], output: Output, shard_rows: int, budget: float
+    files: Sequence[str], asked: Asked, names: tuple[str, str], output: Output, shard_rows: int, budget: float
 ) -> Plan:
     """Reads the input, lists what is malformed as JSON lines (file, line, reason, hash), and returns the plan.
 
@@ -70,7 +70,7 @@ def make_plan(
 
     Args:
         files: Of the input, one or more of one format.
-        asked: Text columns that the user asked for.
+        asked: What the user says of the input.
         names: Of the columns that are added.
         output: Where it will go.
         shard_rows: Most usable rows in a shard.
@@ -114,7 +114,7 @@ def _cut(files: Sequence[str], source: str, layout: Layout, shard_rows: int, qua
     for path in files:
         digest = digest_file(path)
         start, rows, after = Place(), 0, Place()
-        with open_input(path) as file:
+        with open_input(path, layout.encoding) as file:
             for record, after in read_rows(file, path, source, layout, start, text_only=True):
                 if isinstance(record, Malformed):
                     malformed += 1

@@ -114,7 +114,7 @@ def test_a_malformed_record_is_told_and_left_out(line: bytes, reason: str) -> No
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"a,b\n1,2\n", "neither a column 'text' nor 'title' and 'description', it has 'a', 'b'"),
+        (b"a,b\n1,2\n", r"no column that is clearly the text among '1' \('a', '1'\), '2' \('b', '2'\): say "),
         (b"text,text\n", "twice"),
         (b"text,\n", "without a name"),
         (b'"text\n', "header"),
