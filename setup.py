@@ -43,6 +43,7 @@ setup(
         f"pyarrow-hotfix>=0.6; {OLDER}",
         "tensorflow-hub>=0.16.1",
         "mlflow>=3.17.2,<3.18",
+        "charset-normalizer>=3.4",
         "click>=8.2,<9",
         "cronsim>=2.7",
         "filelock>=3.16",

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from components.features import LINE_BREAK
+from components.tables.columns import is_ag_news_header
+from components.tables.rows import Malformed
 
 COLUMNS = 3
 MAX_FIELD_CHARACTERS = 1_000_000
 # An open quote swallows what follows; a record that long is broken.
 _MOST_LINES = 1_000
 _DIGEST_DIGITS = 16
-_HEADER_TITLES = {"title", "headline"}
-_HEADER_DESCRIPTIONS = {"description", "text", "content"}
 _RECORD_START = re.compile(r'"[^"\n]{0,40}",|\d+,')
 
 
@@ -36,15 +36,6 @@ class Row:
     text: str
     line: int
     split_key: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A record that cannot be used. ``digest`` identifies it without storing its text."""
-
-    line: int
-    reason: str
-    digest: str
 
 
 def read_records(lines: Iterable[str]) -> Iterator[Row | Malformed]:
@@ -77,7 +68,7 @@ def read_records(lines: Iterable[str]) -> Iterator[Row | Malformed]:
         if source.record().count('"') % 2:
             # csv takes a quote inside an unquoted field for text; a sound record has an even number.
             yield Malformed(start, "broken quoting: a quote is missing", source.recover())
-        elif not (first and _is_header(fields)):
+        elif not (first and not fields[0].strip().isdigit() and is_ag_news_header(fields)):
             yield _check(fields, start, source)
         first = False
 
@@ -129,16 +120,6 @@ class _Lines:
     def _push_back(self, lines: list[str]) -> None:
         self.number -= len(lines)
         self._ahead.extend(reversed(lines))
-
-
-def _is_header(fields: list[str]) -> bool:
-    names = [name.strip().lower() for name in fields]
-    return (
-        len(names) == COLUMNS
-        and not names[0].isdigit()
-        and names[1] in _HEADER_TITLES
-        and names[2] in _HEADER_DESCRIPTIONS
-    )
 
 
 def _check(fields: list[str], line: int, source: _Lines) -> Row | Malformed:

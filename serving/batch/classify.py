@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from apache_beam.utils.shared import Shared
 
 from components.errors import changed
 from components.push.manifest import read_manifest, verify
-from serving.batch.files import digest_file, open_input, replaced, size_of
+from components.tables.files import digest_file, open_input
+from components.tables.rows import Layout, Row
+from components.tables.table import read_rows
+from serving.batch.files import replaced, size_of
 from serving.batch.output import Output
-from serving.batch.plan import Plan, Shard, key_of, read_rows
-from serving.batch.rows import Layout, Row
+from serving.batch.plan import Plan, Shard, key_of
 from serving.batch.write import make_writer
 from serving.model.loaded import LoadedModel, Model
 
@@ -137,8 +139,9 @@ def classify_shard(shard: Shard, job: Job, model: Model) -> dict[str, Any]:
     started = time.monotonic()
     labels: Counter[str] = Counter()
     path = job.output.part(shard.number, job.shards)
-    with open_input(shard.path) as source, replaced(path, job.output.temporary) as file:
-        writer = make_writer(job.source, job.output.target, job.layout, job.names, file, job.output.header)
+    layout = replace(job.layout, delimiter=job.output.delimiter)
+    with open_input(shard.path, layout.encoding) as source, replaced(path, job.output.temporary) as file:
+        writer = make_writer(job.source, job.output.target, layout, job.names, file, job.output.header)
         for rows in _batches(shard, job, source):
             answers = model.answer([row.text.encode() for row in rows])
             shares = answers.probabilities[np.arange(len(rows)), answers.label_ids]

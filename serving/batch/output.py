@@ -9,25 +9,15 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
 from components.errors import BadInputError
 from components.files import locked
-from serving.batch.files import (
-    CSV,
-    FORMATS,
-    SUFFIXES,
-    format_of,
-    list_files,
-    make_directory,
-    read_json,
-    remove,
-    replaced,
-    size_of,
-)
-from serving.batch.rows import Layout
+from components.tables.files import CSV, FORMATS, SUFFIXES, format_of, list_files, suffix_of
+from components.tables.rows import Layout
+from serving.batch.files import make_directory, read_json, remove, replaced, size_of
 from serving.batch.write import header_of, join_parts
 
 _PATTERN = "*?["
@@ -51,6 +41,11 @@ class Output:
     def header(self) -> bool:
         """Whether every shard begins with the names of its columns."""
         return not self.single
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between the fields of delimited text, by the name of the file."""
+        return "\t" if self.single and suffix_of(self.path) in (".tsv", ".txt") else ","
 
     @property
     def place(self) -> str:
@@ -165,6 +160,7 @@ class Output:
                 if self.path.lower().endswith(".gz"):
                     # Without name and time, so that equal rows are equal bytes.
                     file = stack.enter_context(cast(IO[bytes], gzip.GzipFile("", "wb", fileobj=file, mtime=0)))
+                layout = replace(layout, delimiter=self.delimiter)
                 join_parts(self.target, parts, header_of(layout, names) if self.target == CSV else b"", file)
             size = size_of(self.path)
         self._write(self._end, {**values, "key": key, "shards": count, "size": size})

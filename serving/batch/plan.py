@@ -3,28 +3,18 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from components.errors import BadInputError
-from serving.batch.csv import inspect_csv, read_csv
-from serving.batch.files import (
-    CSV,
-    JSON_LINES,
-    PARQUET,
-    digest_file,
-    format_of,
-    make_directory,
-    open_input,
-    remove,
-    replaced,
-)
-from serving.batch.jsonl import inspect_jsonl, note_kinds, read_jsonl
+from components.tables.files import JSON_LINES, digest_file, format_of, open_input
+from components.tables.jsonl import note_kinds
+from components.tables.rows import Asked, Layout, Malformed, Place
+from components.tables.table import inspect, read_rows
+from serving.batch.files import make_directory, remove, replaced
 from serving.batch.output import Output
-from serving.batch.parquet import inspect_parquet, read_parquet
-from serving.batch.rows import Layout, Malformed, Place, Row
 from serving.batch.write import check_conversion
 
 _IN_MEMORY_BYTES = 1 << 20
@@ -72,7 +62,7 @@ class Plan:
 
 
 def make_plan(
-    files: Sequence[str], asked: Sequence[str], names: tuple[str, str], output: Output, shard_rows: int, budget: float
+    files: Sequence[str], asked: Asked, names: tuple[str, str], output: Output, shard_rows: int, budget: float
 ) -> Plan:
     """Reads the input, lists what is malformed as JSON lines (file, line, reason, hash), and returns the plan.
 
@@ -80,7 +70,7 @@ def make_plan(
 
     Args:
         files: Of the input, one or more of one format.
-        asked: Text columns that the user asked for.
+        asked: What the user says of the input.
         names: Of the columns that are added.
         output: Where it will go.
         shard_rows: Most usable rows in a shard.
@@ -91,7 +81,7 @@ def make_plan(
             records are malformed, or none is usable.
     """
     source = str(format_of(files[0]))
-    layout = _inspect(files, source, asked)
+    layout = inspect(files, source, asked)
     check_conversion(source, output.target, layout, files[0])
     _check_names(layout.columns, names, files[0])
     with SpooledTemporaryFile(_IN_MEMORY_BYTES) as quarantine:
@@ -124,7 +114,7 @@ def _cut(files: Sequence[str], source: str, layout: Layout, shard_rows: int, qua
     for path in files:
         digest = digest_file(path)
         start, rows, after = Place(), 0, Place()
-        with open_input(path) as file:
+        with open_input(path, layout.encoding) as file:
             for record, after in read_rows(file, path, source, layout, start, text_only=True):
                 if isinstance(record, Malformed):
                     malformed += 1
@@ -144,42 +134,10 @@ def _cut(files: Sequence[str], source: str, layout: Layout, shard_rows: int, qua
     return Plan(source, layout, tuple(shards), malformed)
 
 
-def read_rows(
-    file: IO[bytes], path: str, source: str, layout: Layout, place: Place, text_only: bool = False
-) -> Iterator[tuple[Row | Malformed, Place]]:
-    """Yields the records of an open file from a place on, each with the place behind it; see the format's module."""
-    if source == CSV:
-        return read_csv(file, path, layout, place)
-    if source == JSON_LINES:
-        return read_jsonl(file, path, layout, place)
-    return read_parquet(file, path, layout, place, text_only)
-
-
 def key_of(*parts: object) -> str:
     """Returns one digest for plain values and plans of shards: what a finished output depends on."""
     plain = [asdict(part) if isinstance(part, Shard | Layout) else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def _inspect(files: Sequence[str], source: str, asked: Sequence[str]) -> Layout:
-    inspect = {CSV: inspect_csv, JSON_LINES: inspect_jsonl, PARQUET: inspect_parquet}[source]
-    found: Layout | None = None
-    for path in files:
-        with open_input(path) as file:
-            layout = inspect(file, path, asked)
-        if found is None:
-            found = layout
-        elif layout is not None and source != JSON_LINES and layout != found:
-            raise BadInputError(
-                f"{path} has other columns than {files[0]} ({_describe(layout)}; {_describe(found)}): run them apart"
-            )
-    if found is None:
-        raise BadInputError(f"{files[0]} holds no JSON object: write one a line")
-    return found
-
-
-def _describe(layout: Layout) -> str:
-    return ", ".join(f"{column} {layout.kinds.get(column, '')}".rstrip() for column in layout.columns)
 
 
 def _check_names(columns: Sequence[str], names: Sequence[str], name: str) -> None:

@@ -21,8 +21,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from components.errors import BadInputError
-from serving.batch.files import CSV, JSON_LINES, PARQUET, open_input
-from serving.batch.rows import Layout, Row
+from components.tables.files import CSV, JSON_LINES, PARQUET, open_input
+from components.tables.rows import Layout, Row
 from serving.model.loaded import Answers
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
@@ -52,7 +52,7 @@ def make_writer(
 
     Args:
         source, target: Formats of input and output.
-        layout: Of the input.
+        layout: Of the input, but with the delimiter of the output.
         names: Of the two columns that are added.
         file: Open for writing.
         header: Whether CSV begins with the names of its columns.
@@ -80,7 +80,7 @@ def check_conversion(source: str, target: str, layout: Layout, name: str) -> Non
 
 def header_of(layout: Layout, names: tuple[str, str]) -> bytes:
     """Returns the first line of a CSV output."""
-    return _csv_lines([[*layout.columns, *names]])
+    return _csv_lines([[*layout.columns, *names]], layout)
 
 
 def join_parts(target: str, parts: Iterable[str], head: bytes, file: IO[bytes]) -> None:
@@ -117,7 +117,7 @@ class _CsvWriter(Writer):
             columns, objects = self._layout.columns, _objects(self._source, rows, ())
             cells = [[_cell(item.get(column)) for column in columns] for item in objects]
         added = zip(cells, answers.labels, map(str, probabilities), strict=True)
-        self._file.write(_csv_lines([[*fields, label, share] for fields, label, share in added]))
+        self._file.write(_csv_lines([[*fields, label, share] for fields, label, share in added], self._layout))
 
 
 class _JsonLinesWriter(Writer):
@@ -222,7 +222,7 @@ def _plain(value: Any) -> str:
     return str(value) if isinstance(value, Decimal) else value.isoformat()
 
 
-def _csv_lines(rows: list[list[str]]) -> bytes:
+def _csv_lines(rows: list[list[str]], layout: Layout) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, delimiter=layout.delimiter, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

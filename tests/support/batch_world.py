@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from components.push.manifest import hash_files
+from components.tables.csv import inspect_csv, read_csv
+from components.tables.rows import Asked, Layout, Malformed, Place, Row
 from serving.batch import classify as batch
-from serving.batch.csv import inspect_csv, read_csv
 from serving.batch.output import Output
-from serving.batch.rows import Layout, Malformed, Place, Row
 from serving.model.loaded import Answers
 
 CLASSES = ["World", "Sports", "Business", "Sci/Tech"]
@@ -46,7 +46,7 @@ Classify = Callable[..., tuple[batch.Summary, Output]]
 
 
 def read_all(content: bytes, asked: Sequence[str] = ()) -> tuple[Layout, list[tuple[Row | Malformed, Place]]]:
-    layout = inspect_csv(io.BytesIO(content), "in.csv", asked)
+    layout = inspect_csv(io.BytesIO(content), "in.csv", Asked(tuple(asked)))
     return layout, list(read_csv(io.BytesIO(content), "in.csv", layout, Place()))
 
 

@@ -39,8 +39,10 @@ _FORMATS = ("csv", "jsonl", "parquet")
     "text_columns",
     multiple=True,
     metavar="COLUMN",
-    help="What to classify; may be repeated. By default text, or else title and description.",
+    help="What to classify, a number where there is no header; may be repeated. By default what is clearly the text.",
 )
+@click.option("--delimiter", metavar="CHARACTER", help="Between fields; also comma, tab, semicolon, pipe; else found.")
+@click.option("--encoding", metavar="NAME", help="Of text, such as utf-8, utf-16 or cp1252; else found.")
 @click.option("--prefix", default="", help="Put before label and probability, the names of the new columns.")
 @click.option(
     "--malformed-budget",
@@ -67,6 +69,8 @@ def command(
     model_dir: Path | None,
     target: str | None,
     text_columns: tuple[str, ...],
+    delimiter: str | None,
+    encoding: str | None,
     prefix: str,
     malformed_budget: float,
     shard_rows: int,
@@ -77,13 +81,14 @@ def command(
 ) -> None:
     """Classifies every row of INPUT with the champion and writes it to OUTPUT, with label and probability.
 
-    INPUT is a file or a pattern in quotes: CSV with a header or in the AG News layout, JSON lines or Parquet; the
-    first two also as .gz. Take Parquet only from people you trust: the older stack's pyarrow is not safe against
-    others.
+    INPUT is a file or a pattern in quotes: delimited text (.csv, .tsv, .txt), JSON lines (.jsonl, .ndjson, .json), both
+    also as .gz, or Parquet. Its delimiter, encoding (UTF-8, UTF-16, Windows-1252), header and text column are found out
+    and told. Columns without a header are 1, 2, 3; in the AG News layout class_index, title, description. Take Parquet
+    only from people you trust: the older stack's pyarrow is not safe against others.
 
-    OUTPUT is one file if it ends like one (.csv, .jsonl, .parquet), else a directory. What is malformed is listed in
-    OUTPUT.quarantine.jsonl. A run that was killed goes on where it stopped when it is called again. Of two runs at
-    once on one OUTPUT the second is refused, but for an object store, which has no locks.
+    OUTPUT is one file if it ends like one, else a directory: .csv with commas, .tsv and .txt with tabs, text in UTF-8.
+    What is malformed is listed in OUTPUT.quarantine.jsonl. A run that was killed goes on where it stopped when it is
+    called again. Of two runs at once on one OUTPUT the second is refused, but for an object store, which has no locks.
 
     Columns come back as they were in the format they came in; only timestamps in Parquet's old INT96 become INT64.
     In another format they change: out of CSV every field is a string; into CSV what is no string is its JSON; into
@@ -103,8 +108,10 @@ def command(
         quiet(Path(os.devnull)) if engine.profile == "in-memory" else nullcontext((sys.stdout, sys.stderr)) as (_, err),
         Progress(err) as progress,
     ):
+        from components.tables.files import find_files, format_of
+        from components.tables.rows import Asked
+        from components.tables.table import describe
         from serving.batch.classify import classify
-        from serving.batch.files import find_files, format_of
         from serving.batch.output import choose_output
         from serving.batch.plan import make_plan
 
@@ -114,7 +121,9 @@ def command(
         names = (f"{prefix}label", f"{prefix}probability")
         with place.exclusive():
             place.check()
-            plan = make_plan(files, text_columns, names, place, shard_rows, malformed_budget)
+            asked = Asked(text_columns, delimiter, encoding)
+            plan = make_plan(files, asked, names, place, shard_rows, malformed_budget)
+            progress.line(f"read as {describe(plan.source, plan.layout)}")
             shards = f"{len(plan.shards)} shard{'s' * (len(plan.shards) > 1)}"
             progress.line(f"{plan.rows:,} rows in {shards}, model {version}")
             summary = classify(plan, names, place, version, options)

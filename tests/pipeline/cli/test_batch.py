@@ -57,7 +57,10 @@ def test_it_says_what_it_wrote(newsdesk: Newsdesk, tmp_path: Path) -> None:
         f"left out  1 malformed record, listed in {tmp_path}/out.csv.quarantine.jsonl",
     ]
     assert out.splitlines()[2].startswith(f"written   2 rows to {tmp_path}/out.csv, model version 3, ")
-    assert err == f"2 rows in 1 shard, model {tmp_path}/workspace/serving/ag_news/3\n"
+    assert err.splitlines() == [
+        "read as csv, UTF-8, delimiter comma, with a header, text in 'text'",
+        f"2 rows in 1 shard, model {tmp_path}/workspace/serving/ag_news/3",
+    ]
     with (tmp_path / "out.csv").open() as file:
         assert list(csv.reader(file)) == [
             ["id", "text", "label", "probability"],
@@ -117,11 +120,14 @@ def test_the_name_chooses_the_model_in_the_workspace(newsdesk: Newsdesk, workspa
         (["in.csv"], ["OUTPUT"]),
         (["missing.csv", "out.csv"], ["there is no file", "missing.csv"]),
         (["in.csv", "in.csv"], ["input and output"]),
-        (["in.csv", "out.txt"], ["out.txt", ".jsonl"]),
+        (["in.csv", "out.xml"], ["out.xml", ".jsonl"]),
         (["in.csv", ""], ["name"]),
         (["in.csv", "out.csv", "--format", "xml"], ["xml", "parquet"]),
         (["in.csv", "out.csv", "--format", "jsonl"], ["csv by its name"]),
-        (["in.csv", "out.csv", "--text-column", "title"], ["no column 'title'", "'id', 'text'"]),
+        (["in.csv", "out.csv", "--text-column", "title"], ["no column 'title'", "'id', 'text'", "did you mean 'text'"]),
+        (["in.csv", "out.csv", "--delimiter", "::"], ["'::' is no delimiter", "tab"]),
+        (["in.csv", "out.csv", "--encoding", "utf-88"], ["no encoding 'utf-88'", "utf-16"]),
+        (["workspace", "out.csv"], ["workspace is a directory", "in quotes"]),
         (["in.csv", "out.csv", "--malformed-budget", "0.1"], ["1 of 3", "--malformed-budget"]),
         (["in.csv", "out.csv", "--shard-rows", "0"], ["--shard-rows"]),
         (["in.csv", "out.csv", "--name", "other"], ["no model other", "--workspace"]),
@@ -222,6 +228,6 @@ def test_a_runner_gets_its_options_and_no_others(
 
 
 def test_the_formats_are_those_of_the_files() -> None:
-    from serving.batch.files import FORMATS
+    from components.tables.files import FORMATS
 
     assert module._FORMATS == FORMATS

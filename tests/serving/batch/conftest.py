@@ -8,9 +8,10 @@ import pytest
 from batch_world import NAMES, ByLength, Classify
 
 from components.push.manifest import hash_files, make_manifest
+from components.tables.files import find_files, format_of
+from components.tables.rows import Asked
 from pipeline.config.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
-from serving.batch.files import find_files
 from serving.batch.output import Output, choose_output
 from serving.batch.plan import make_plan
 
@@ -44,15 +45,14 @@ def classify(tmp_path: Path, version: Path) -> Classify:
         shard_rows: int = 10_000,
         budget: float = 0.5,
         format_: str | None = None,
+        delimiter: str | None = None,
+        encoding: str | None = None,
     ) -> tuple[batch.Summary, Output]:
         files = find_files(str(tmp_path / source))
-        suffix = {".csv": "csv", "json": "jsonl", "quet": "parquet"}[
-            files[0].removesuffix(".gz").replace("jsonl", "json")[-4:]
-        ]
-        output = choose_output(str(tmp_path / target) + "/" * target.endswith("/"), suffix, format_)
+        output = choose_output(str(tmp_path / target) + "/" * target.endswith("/"), str(format_of(files[0])), format_)
         output.check_input(files)
         output.check()
-        plan = make_plan(files, text, names, output, shard_rows, budget)
+        plan = make_plan(files, Asked(tuple(text), delimiter, encoding), names, output, shard_rows, budget)
         return batch.classify(plan, names, output, version, beam_args(BeamConfig())), output
 
     return call

@@ -62,6 +62,35 @@ def test_a_name_that_looks_like_a_pattern_is_a_name_if_there_is_such_a_file(tmp_
     assert [row["text"] for row in rows_of(tmp_path / "out.csv")] == ["one"]
 
 
+@pytest.mark.parametrize(
+    ("target", "delimiter"), [("out.tsv", "\t"), ("out.txt.gz", "\t"), ("out.csv", ","), ("out/", ",")]
+)
+def test_fields_come_back_as_they_were_between_other_delimiters(
+    tmp_path: Path, classify: Classify, target: str, delimiter: str
+) -> None:
+    (tmp_path / "in.txt").write_bytes("id;text\r\n1;Größe, 5\t\r\n2;Café\r\n3;Straße\r\n".encode("cp1252"))
+    classify("in.txt", target, shard_rows=1)
+    paths = sorted(tmp_path.glob("out/part*")) or [tmp_path / target]
+    opened = gzip.open if target.endswith(".gz") else open
+    found = []
+    for path in paths:
+        with opened(path, "rt", encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file, delimiter=delimiter)
+            found += rows
+    assert header == ["id", "text", "label", "probability"]
+    assert [row[:2] for row in found] == [["1", "Größe, 5\t"], ["2", "Café"], ["3", "Straße"]]
+    assert [row[2] for row in found] == [label_of(row[1].strip()) for row in found]
+
+
+def test_columns_without_a_header_are_numbers_in_the_output(tmp_path: Path, classify: Classify) -> None:
+    (tmp_path / "in.tsv").write_text('A 19" screen falls\t7\nA late goal\t3\n')
+    classify("in.tsv", "out.jsonl", text=("1",), shard_rows=1)
+    classify("in.tsv", "out.csv", shard_rows=1)
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["1"], row["2"]) for row in found] == [('A 19" screen falls', "7"), ("A late goal", "3")]
+    assert [(row["1"], row["2"]) for row in rows_of(tmp_path / "out.csv")] == [(row["1"], row["2"]) for row in found]
+
+
 def test_json_lines_are_kept_to_the_letter(tmp_path: Path, classify: Classify) -> None:
     lines = [
         '{"text": "one", "n": 123456789012345678901234567890, "f": 1.10}',
@@ -170,7 +199,7 @@ def test_code_in_parquet_is_not_run(tmp_path: Path, classify: Classify) -> None:
     else:
         classify("in.parquet", "out.parquet")
     # Beam, which guards against it too, is not in this process.
-    code = "import sys; from serving.batch.parquet import open_parquet; open_parquet(sys.argv[1], '')"
+    code = "import sys; from components.tables.parquet import open_parquet; open_parquet(sys.argv[1], '')"
     subprocess.run([sys.executable, "-c", code, tmp_path / "in.parquet"], check=False, capture_output=True, timeout=60)
     assert not canary.exists()
 

@@ -35,7 +35,7 @@ def test_files_with_other_columns_are_run_apart(tmp_path: Path, classify: Classi
     [
         ("missing.csv", "there is no file"),
         ("*.nothing", "there is no file"),
-        ("in.txt", "no name of a known format"),
+        ("in.doc", "no name of a known format"),
         ("in.parquet.gz", "no name of a known format"),
         ("in.*l*", "several formats"),
         ("cut.csv.gz", "not a complete gzip"),
@@ -46,7 +46,7 @@ def test_files_with_other_columns_are_run_apart(tmp_path: Path, classify: Classi
 )
 def test_input_that_cannot_be_used_is_refused(tmp_path: Path, classify: Classify, source: str, words: str) -> None:
     for name, content in {
-        "in.txt": b"",
+        "in.doc": b"",
         "in.parquet.gz": b"",
         "in.jsonl": b'{"text": "a"}\n',
         "in.xlsx.csv": b"text\na\n",

@@ -7,11 +7,11 @@ import pytest
 from batch_world import NAMES, ByLength, Classify, tree
 
 from components.errors import BadInputError
+from components.tables.rows import Asked, Layout
 from pipeline.config.beam import BeamConfig, beam_args
 from serving.batch import classify as batch
 from serving.batch.output import choose_output
 from serving.batch.plan import make_plan
-from serving.batch.rows import Layout
 
 
 @pytest.mark.parametrize("target", ["out.csv", "out/"])
@@ -46,7 +46,7 @@ def test_output_that_is_input_is_refused(tmp_path: Path, classify: Classify) -> 
 @pytest.mark.parametrize(
     ("target", "format_", "words"),
     [
-        ("out.txt", None, "no known format"),
+        ("out.xml", None, "no known format"),
         ("out.parquet.gz", None, "no known format"),
         ("out.csv", "jsonl", "csv by its name, not jsonl"),
         ("out[1].csv", None, "in its name"),
@@ -84,7 +84,7 @@ def test_input_that_changes_meanwhile_is_noticed(
     path, before = tmp_path / "in.csv", "text\none\ntwo\n"
     path.write_text(before)
     output = choose_output(str(tmp_path / target) + "/" * target.endswith("/"), "csv", None)
-    plan = make_plan([str(path)], (), NAMES, output, 1, 0.5)
+    plan = make_plan([str(path)], Asked(), NAMES, output, 1, 0.5)
     path.write_text(f"text\n{changed}")
     with pytest.raises(BadInputError) as caught:
         batch.classify(plan, NAMES, output, version, beam_args(BeamConfig()))

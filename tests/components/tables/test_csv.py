@@ -1,4 +1,4 @@
-"""CSV for batch inference: what is a header, what is a record, and what a broken one costs."""
+"""Delimited text: what is a header, what is a record, and what a broken one costs."""
 
 import io
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from components.errors import BadInputError
 from components.example_gen import reader
-from serving.batch.csv import read_csv
-from serving.batch.rows import Row
+from components.tables.csv import read_csv
+from components.tables.rows import Row
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_malformed_record_is_told_and_left_out(line: bytes, reason: str) -> No
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b"a,b\n1,2\n", "neither a column 'text' nor 'title' and 'description', it has 'a', 'b'"),
+        (b"a,b\n1,2\n", r"no column that is clearly the text among '1' \('a', '1'\), '2' \('b', '2'\): say "),
         (b"text,text\n", "twice"),
         (b"text,\n", "without a name"),
         (b'"text\n', "header"),

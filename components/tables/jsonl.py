@@ -1,38 +1,45 @@
-"""Reads JSON lines for batch inference: one object a line, in UTF-8."""
+"""Reads JSON lines: one object a line."""
 
 import json
-from collections.abc import Iterator, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 from components.errors import BadInputError
-from serving.batch.files import read_line
-from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from components.tables.columns import choose_text
+from components.tables.encoding import SAMPLE_BYTES
+from components.tables.files import read_line
+from components.tables.rows import Asked, Layout, Malformed, Place, Row, digest_of, join_text
 
 _INT64 = 1 << 63
 _KINDS = {type(None): "null", bool: "bool", float: "double", str: "string"}
 
 
-def inspect_jsonl(file: IO[bytes], path: str, asked: Sequence[str]) -> Layout | None:
+def inspect_jsonl(file: IO[bytes], path: str, asked: Asked) -> Layout | None:
     """Returns the layout that the first object says; None without one. Later objects may have other keys.
 
     Args:
-        file: At its beginning.
+        file: At its beginning, in UTF-8.
         path: For the errors.
-        asked: Text columns that the user asked for.
+        asked: By the user.
 
     Raises:
         BadInputError: It is an array, or has nothing to classify.
     """
-    number = 0
-    while line := read_line(file, number := number + 1, path):
-        if number == 1 and line.lstrip().startswith(b"["):
+    number, offset = 0, 0
+    found: list[dict[str, Any]] = []
+    while (offset < SAMPLE_BYTES or not found) and (line := read_line(file, number := number + 1, path)):
+        offset += len(line)
+        if number == 1 and line.removeprefix(BOM_UTF8).lstrip().startswith(b"["):
             raise BadInputError(f"{path} is a JSON array: write one object a line")
-        try:
-            columns = tuple(_parse(line))
-        except ValueError:
-            continue
-        return Layout(columns, choose_text(columns, asked, path))
-    return None
+        with suppress(ValueError):
+            found += filter(None, [_parse(line)])
+    if not found:
+        return None
+    columns = tuple(found[0])
+    sample = {column: [values.get(column) for values in found] for column in columns}
+    return Layout(columns, choose_text(columns, asked.text, path, lambda: sample))
 
 
 def read_jsonl(file: IO[bytes], path: str, layout: Layout, place: Place) -> Iterator[tuple[Row | Malformed, Place]]:

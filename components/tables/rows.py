@@ -1,15 +1,9 @@
-"""What batch inference makes of any input: rows with a text, or the reason why there is none."""
+"""What is made of any table: rows with a text, or the reason why there is none."""
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from components.errors import BadInputError
-from components.features import TEXT
-
-TITLE, DESCRIPTION = "title", "description"
-_SHOWN_COLUMNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +37,15 @@ class Malformed:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What the user says of the input, such as the columns to classify; what is not said is found out."""
+
+    text: tuple[str, ...] = ()
+    delimiter: str | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
 class Layout:
     """What the files of one input have in common.
 
@@ -50,40 +53,19 @@ class Layout:
         columns: Names in order; for JSON lines every key that occurs.
         text: The columns whose values are what the model sees, with a space between them.
         kinds: What JSON values a column has, by name: string, int64, double, bool or json.
-        header: Whether a CSV file has one.
+        header: Whether a file of delimited text has one.
+        delimiter: What stands between its fields.
+        quoted: Whether quotes enclose fields in it; otherwise they are characters like others.
+        encoding: Of a file of text, by Python's name.
     """
 
     columns: tuple[str, ...]
     text: tuple[str, ...]
     kinds: dict[str, str] = field(default_factory=dict)
     header: bool = True
-
-
-def choose_text(columns: Sequence[str], asked: Sequence[str], name: str) -> tuple[str, ...]:
-    """Returns the columns to classify: those asked for, else ``text``, else ``title`` and ``description``.
-
-    Args:
-        columns: What there is.
-        asked: By the user.
-        name: Of the input, for the error.
-
-    Raises:
-        BadInputError: A column that was asked for is not there, or none of the usual ones is.
-    """
-    shown = ", ".join(repr(column) for column in columns[:_SHOWN_COLUMNS]) + ", ..." * (len(columns) > _SHOWN_COLUMNS)
-    for column in asked:
-        if column not in columns:
-            raise BadInputError(f"{name} has no column {column!r}: it has {shown}")
-    if asked:
-        return tuple(asked)
-    by_name = {column.lower(): column for column in reversed(columns)}
-    for usual in ((TEXT,), (TITLE, DESCRIPTION)):
-        if all(part in by_name for part in usual):
-            return tuple(part if part in columns else by_name[part] for part in usual)
-    raise BadInputError(
-        f"{name} has neither a column {TEXT!r} nor {TITLE!r} and {DESCRIPTION!r}, it has {shown}: say with "
-        "--text-column what to classify"
-    )
+    delimiter: str = ","
+    quoted: bool = True
+    encoding: str = "utf-8"
 
 
 def join_text(parts: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Reads Parquet for batch inference.
+"""Reads Parquet.
 
 Parquet from people you do not trust belongs on the newer stack: pyarrow 10, which TFX 1.16 pins, ran code that a file
 brought (CVE-2023-47248), against which ``pyarrow_hotfix`` helps, and has other faults in its parser that nothing helps
@@ -6,40 +6,46 @@ against.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from components.errors import BadInputError
-from serving.batch.rows import Layout, Malformed, Place, Row, choose_text, digest_of, join_text
+from components.tables.columns import choose_text
+from components.tables.rows import Asked, Layout, Malformed, Place, Row, digest_of, join_text
 
-_ROWS = 1024
+_ROWS, _SAMPLE_ROWS = 1024, 100
 _SAFE_VERSION = (14, 0, 1)
 
 
-def inspect_parquet(file: IO[bytes], path: str, asked: Sequence[str]) -> Layout:
+def inspect_parquet(file: IO[bytes], path: str, asked: Asked) -> Layout:
     """Returns the layout that the file's schema says.
 
     Args:
         file: Can be sought.
         path: For the errors.
-        asked: Text columns that the user asked for.
+        asked: By the user.
 
     Raises:
         BadInputError: It is no Parquet, names a column twice, or has nothing to classify.
     """
-    schema = open_parquet(file, path).schema_arrow
+    source = open_parquet(file, path)
+    schema = source.schema_arrow
     columns = tuple(schema.names)
     if len(set(columns)) != len(columns):
         raise BadInputError(f"{path} names a column twice: {', '.join(columns)}")
-    text = choose_text(columns, asked, path)
+    strings = [column for column in columns if _is_string(schema.field(column).type)]
+    try:
+        batches = source.iter_batches(_SAMPLE_ROWS, columns=strings)
+        text = choose_text(columns, asked.text, path, lambda: next(batches, pa.table({})).to_pydict())
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from error
     for column in text:
-        kind = schema.field(column).type
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
-            raise BadInputError(f"the column {column!r} of {path} holds {kind}, not strings: convert it")
+        if column not in strings:
+            held = schema.field(column).type
+            raise BadInputError(f"the column {column!r} of {path} holds {held}, not strings: convert it")
     return Layout(columns, text, kinds={field.name: str(field.type) for field in schema})
 
 
@@ -104,6 +110,11 @@ def open_parquet(file: IO[bytes], path: str) -> Any:
         if not any(name in str(error) for name in ("arrow.py_extension_type", "PyExtensionType")):
             raise
         raise BadInputError(f"{path} has a column of a Python extension type, which could run code: drop it") from error
+
+
+def _is_string(kind: Any) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))
 
 
 def _unreadable(path: str, error: Exception) -> BadInputError:

@@ -1,0 +1,1 @@
+"""Reads tables: delimited text, JSON lines and Parquet, from files or stores."""
