@@ -1,11 +1,11 @@
 """Which column of a table is the text."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.errors import BadInputError, nearest
 from components.features import TEXT
+from components.text.scripts import cut_words
 
 TITLE, DESCRIPTION = "title", "description"
 TEXT_NAMES = (
@@ -14,8 +14,6 @@ TEXT_NAMES = (
 KNOWN_NAMES = {*TEXT_NAMES, DESCRIPTION, "label", "class", "category", "class_index", "class index", "intent", "id"}
 """A first record that holds one of these is a header."""
 _SHOWN_COLUMNS, _SHOWN_VALUES, _SHOWN_CHARACTERS = 12, 3, 20
-# Thai, Lao, Burmese, Khmer, Japanese and Chinese have no spaces.
-_SPACE = re.compile(r"\s|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
 def choose_text(
@@ -73,8 +71,9 @@ def is_ag_news_header(names: Sequence[str]) -> bool:
 def _length(values: Sequence[Any]) -> float:
     """The mean length of texts; 0 if most values are numbers or words, or all the same."""
     texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
-    prose = [text for text in texts if _SPACE.search(text) and any(map(str.isalpha, text))]
-    if 2 * len(prose) <= len(texts) or (len(texts) > 1 and len(set(texts)) == 1):
+    words = [list(filter(None, text)) for text in cut_words(texts).to_pylist()]
+    prose = sum(len(found) > 1 and not all(map(str.isdigit, found)) for found in words)
+    if 2 * prose <= len(texts) or (len(texts) > 1 and len(set(texts)) == 1):
         return 0.0
     return sum(map(len, texts)) / len(texts)
 
