@@ -20,10 +20,8 @@ AG_NEWS_COLUMNS: tuple[str, ...] = ("class_index", TITLE, DESCRIPTION)
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|"}
 _BOM = "\ufeff".encode()
 # An open quote swallows what follows; a record that long is broken.
-_MOST_FIELD_CHARACTERS = 1_000_000
-_MOST_LINES = 1_000
-_BROKEN = "broken quoting"
-_LEAST_SHARE = 0.5
+_MOST_FIELD_CHARACTERS, _MOST_LINES = 1_000_000, 1_000
+_BROKEN, _LEAST_SHARE = "broken quoting", 0.5
 
 
 def inspect_csv(file: IO[bytes], path: str, asked: Asked) -> Layout:

@@ -1,6 +1,8 @@
 """Which encoding a file of text is in, and what it is in UTF-8."""
 
 import codecs
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -9,12 +11,10 @@ from charset_normalizer import from_bytes
 from components.errors import BadInputError
 
 UTF_8, WINDOWS_1252 = "utf-8", "cp1252"
-SAMPLE_BYTES = 64 << 10
-_IN_MEMORY_BYTES = 8 << 20
-_FEW_LINES = 2
+SAMPLE_BYTES, _IN_MEMORY_BYTES = 64 << 10, 8 << 20
+_FEW_LINES, _LEAST_WESTERN = 2, 0.9
 # Without the letters of Windows-1252 that Czech, Polish and Turkish have in place of theirs.
 _WESTERN = frozenset("àâäáãåæçèéêëìíîïñòóôöõøùúûüœßÀÂÄÁÃÅÆÇÈÉÊËÍÎÏÑÓÔÖÕØÙÚÛÜŒ‘’“”„–—…«»¿¡€£§°·•ºª®™´\xa0")  # noqa: RUF001
-_LEAST_WESTERN = 0.9
 _SPOILT = "newsdesk-spoilt"
 # A byte that UTF-8 does not have, so that what cannot be decoded costs its record and no other.
 codecs.register_error(_SPOILT, lambda bad: ("\udcff" if isinstance(bad, UnicodeDecodeError) else b"\xff", bad.end))  # type: ignore[attr-defined]
@@ -58,12 +58,13 @@ def check_encoding(name: str) -> str:
     return codecs.lookup(name).name.removesuffix("-sig")
 
 
-def in_utf_8(file: IO[bytes], encoding: str) -> IO[bytes]:
-    """Returns a temporary file with the text of another one in UTF-8; what cannot be decoded is not UTF-8 there."""
+@contextmanager
+def in_utf_8(file: IO[bytes], encoding: str) -> Iterator[IO[bytes]]:
+    """Opens a temporary file with the text of another one in UTF-8; what cannot be decoded is not UTF-8 there."""
     decoder = codecs.getincrementaldecoder(encoding)(_SPOILT)
-    text = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
-    while chunk := file.read(1 << 20):
-        text.write(decoder.decode(chunk).encode(errors=_SPOILT))
-    text.write(decoder.decode(b"", final=True).encode(errors=_SPOILT))
-    text.seek(0)
-    return text  # type: ignore[return-value]
+    with SpooledTemporaryFile(_IN_MEMORY_BYTES) as text:
+        while chunk := file.read(1 << 20):
+            text.write(decoder.decode(chunk).encode(errors=_SPOILT))
+        text.write(decoder.decode(b"", final=True).encode(errors=_SPOILT))
+        text.seek(0)
+        yield text  # type: ignore[misc]

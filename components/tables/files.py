@@ -77,6 +77,8 @@ def open_input(path: str, encoding: str = UTF_8) -> Iterator[IO[bytes]]:
             file: IO[bytes] = gzip.GzipFile(fileobj=raw) if path.lower().endswith(".gz") else raw  # type: ignore
             with nullcontext(file) if encoding == UTF_8 else in_utf_8(file, encoding) as text:
                 yield text
+        except UnicodeError as error:
+            raise BadInputError(f"{path} is not in {encoding} ({error}): say what it is in") from error
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise BadInputError(f"{path} is not a complete gzip file ({error}): compress it again") from error
 

@@ -93,6 +93,13 @@ def test_what_is_no_encoding_is_refused(name: str) -> None:
     )
 
 
+def test_utf_16_without_a_mark_is_refused_until_its_order_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes("text\nsun\n".encode("utf-16-be"))
+    with pytest.raises(BadInputError, match=r"is not in utf-16 \(.*\): say what it is in"):
+        read(tmp_path / "in.csv", "utf-16")
+    assert read(tmp_path / "in.csv", "utf-16-be")[1] == ["sun"]
+
+
 def test_reading_may_begin_behind_any_record(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_bytes("text,id\nĀ,1\n\nब,2\n中文,3\n".encode("utf-16"))
     path = str(tmp_path / "in.csv")
@@ -106,6 +113,5 @@ def test_reading_may_begin_behind_any_record(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_not_held_in_memory() -> None:
-    text = in_utf_8(io.BytesIO("é".encode("utf-16") * (6 << 20)), "utf-16")
-    assert text._rolled  # type: ignore[attr-defined]
-    text.close()
+    with in_utf_8(io.BytesIO("é".encode("utf-16") * (6 << 20)), "utf-16") as text:
+        assert text._rolled  # type: ignore[attr-defined]

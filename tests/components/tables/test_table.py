@@ -40,6 +40,11 @@ def test_another_delimiter_cuts_no_text_that_has_it_here_and_there(tmp_path: Pat
     assert texts == ["rain, then sun", "sun", "one, two, three"]
 
 
+def test_a_header_that_two_delimiters_cut_is_cut_as_its_records_are(tmp_path: Path) -> None:
+    layout, texts = read(tmp_path / "in.csv", "id;what, in words\n1;It rains\n2;It snows\n")
+    assert (layout.columns, texts) == (("id", "what, in words"), ["It rains", "It snows"])
+
+
 def test_a_broken_record_does_not_change_the_delimiter(tmp_path: Path) -> None:
     layout, texts = read(tmp_path / "in.csv", 'id;text\n1;"rain\n2;sun\n3\n4;hail\n5;fog\n')
     assert layout.delimiter == ";"
