@@ -37,7 +37,7 @@ def test_the_test_file_is_classified_as_predict_does(
     )
     assert done.code == 0, done.err
     # Of a slow run there is word once a minute.
-    assert [line for line in done.err.splitlines() if not line.startswith(("80 rows", "  shard "))] == []
+    assert [line for line in done.err.splitlines() if not line.startswith(("read as csv", "80 rows", "  shard "))] == []
     rows = read(tmp_path / "out.csv")
     assert len(rows) == done.result["rows"] == 80
     assert list(rows[0]) == ["class_index", "title", "description", "label", "probability"]
