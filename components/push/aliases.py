@@ -68,7 +68,7 @@ def is_settled(serving: Path) -> bool:
     After a move that was cut it does not. Its paths may be those of another mount.
     """
     path, promoted = serving / MODELS_CONFIG, any(serving.glob(f"*/{ALIASES_FILE}"))
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     return not promoted or _without_paths(text) == _without_paths(render_models_config(serving))
 
 

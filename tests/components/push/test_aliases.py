@@ -9,7 +9,14 @@ from model_server_config import ServedModel, parse_models_config
 
 from components.errors import BadInputError
 from components.push import aliases as module
-from components.push.aliases import ALIASES_FILE, MODELS_CONFIG, read_aliases, render_models_config, write_aliases
+from components.push.aliases import (
+    ALIASES_FILE,
+    MODELS_CONFIG,
+    is_settled,
+    read_aliases,
+    render_models_config,
+    write_aliases,
+)
 
 WRITES = 40
 
@@ -153,6 +160,13 @@ def test_a_model_that_nobody_serves_is_left_out(serving: Path, aliases: dict[str
 def test_the_highest_version_there_is_is_a_version(serving: Path) -> None:
     write_aliases(serving, "ag_news", {"champion": 2**63 - 1})
     assert config(serving)["ag_news"].versions == (2**63 - 1,)
+
+
+def test_a_damaged_models_config_is_not_settled(serving: Path) -> None:
+    write_aliases(serving, "ag_news", {"champion": 1})
+    assert is_settled(serving)
+    (serving / MODELS_CONFIG).write_bytes(b"\xff\xfe no such thing")
+    assert not is_settled(serving)
 
 
 @pytest.mark.parametrize(
