@@ -77,7 +77,8 @@ def _is_whole(database: Path) -> bool:
         cut = any(name.startswith("_alembic_tmp") for name in _tables(database))
         return not cut and _has_rows(database, "experiments")
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        # Python's own, such as of a name that is no text, has none.
+        if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return True
         raise BadInputError(
             f"MLflow's store {database} does not answer or refuses ({error}): restore it from a copy"

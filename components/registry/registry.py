@@ -199,8 +199,8 @@ class Registry:
         found = []
         for version in self.versions():
             with self._answering():
-                address = urlsplit(self._client.get_run(version.run_id).info.artifact_uri)
-            place = Path(url2pathname(address.path), MODEL_PATH)
+                source = self._client.get_model_version(self.name, version.version).source
+            place = Path(url2pathname(urlsplit(str(source)).path))
             if not version.aliases and place.is_relative_to(artifacts) and place.is_dir() and not place.is_symlink():
                 found.append((version, place))
         return found

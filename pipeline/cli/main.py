@@ -2,6 +2,7 @@
 
 import codecs
 import encodings.ascii
+import errno
 import importlib
 import io
 import logging
@@ -15,6 +16,7 @@ from components.clean import printable
 from components.errors import BadInputError, GateRejectedError
 
 _PLAIN = "newsdesk_ascii"
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _REMEDY = "see that it is of the right kind, this user may read and write it, and its disk has space"
 COMMANDS = {
     "run": "one whole pipeline run: ingest, validate, transform, train, evaluate, push, track",
@@ -70,8 +72,8 @@ def main() -> None:
         _end(f"newsdesk: {error}", 3)
     except OSError as error:
         # What guards a file says more; this is for a directory in a file's place, a file system that is read-only and
-        # the like, wherever they are met.
-        if not error.strerror or isinstance(error, ConnectionError):
+        # the like, wherever they are met. A socket's error names no file.
+        if error.filename is None and error.errno not in _DISK:
             raise
         _end(printable(f"newsdesk: {error.filename or 'a file'}: {error.strerror}: {_REMEDY}"), 2)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -22,8 +22,8 @@ _MOVE_AWAY = "move the file away, and with it what was tried"
 _log = logging.getLogger("newsdesk.retrain")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a file, without those that a kill tore; empty where there is none.
+def read(path: Path, *keys: str) -> list[dict[str, Any]]:
+    """Returns the lines of a file that have some keys, without those that a kill tore; empty where there is none.
 
     Raises:
         OSError: It cannot be read.
@@ -38,12 +38,16 @@ def read(path: Path) -> list[dict[str, Any]]:
             value = json.loads(line)
         except ValueError:
             value = None
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value.keys() >= set(keys):
             found.append(value)
         else:
             torn += 1
     if torn:
-        _log.warning("%s holds %d lines that were not written to their end; they are passed over", path, torn)
+        _log.warning(
+            "%s holds %d lines that were not written to their end, or not by this command; they are passed over",
+            path,
+            torn,
+        )
     return found
 
 

@@ -22,6 +22,7 @@ from pipeline.retrain.gathering import Gatherer
 from pipeline.retrain.history import VERDICTS, Attempt, History, Notes, one_at_a_time, read
 from pipeline.run.record import RunResult, explain, new_run_id
 
+_TOLD = ("id", "moment", "retrain", "reasons", "circuit")
 _log = logging.getLogger("newsdesk.retrain")
 
 
@@ -102,7 +103,7 @@ class Retrainer:
             try:
                 return self._once()
             finally:
-                self.tell(read(self.decisions), self.history.attempts())
+                self.tell(read(self.decisions, *_TOLD), self.history.attempts())
 
     def backfill(self, days: str) -> list[Done]:
         """Runs the window of every whole span between two days, oldest first, without asking any policy.

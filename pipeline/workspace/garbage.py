@@ -180,9 +180,9 @@ def _plan(
         if version not in kept
     ]
     ours = {run.id for run in lineage.of(name)}
-    # Without a metadata store nobody knows whose the artifacts are.
+    # Without a metadata store nobody knows whose the artifacts are, nor which runs are new.
     items += _artifacts(workspace, lineage, use, ours) if lineage.runs else []
-    for version, path in registry.kept_models(workspace.mlflow_artifacts) if registry else ():
+    for version, path in registry.kept_models(workspace.mlflow_artifacts) if registry and lineage.runs else ():
         if version.serving_version not in kept and version.tags.get("run") not in use.staying:
             items.append(Item(REGISTERED, version.version, "in no alias, and of a run that goes").add(path))
     items += [_leftover(workspace, path, "half made or half deleted") for path in _temporaries(workspace, base)]

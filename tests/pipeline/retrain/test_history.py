@@ -31,6 +31,12 @@ def test_a_line_that_a_kill_tore_costs_itself_only(tmp_path: Path, caplog: pytes
     assert "not written to their end" in caplog.text
 
 
+def test_a_line_without_what_is_asked_for_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "lines.jsonl").write_text('{"a": 1}\n{"id": "1", "a": 2}\n', encoding="utf-8")
+    assert read(tmp_path / "lines.jsonl", "id") == [{"id": "1", "a": 2}]
+    assert "holds 1 lines" in caplog.text
+
+
 def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
     append_line(tmp_path / "lines.jsonl", to_json({"drift": float("nan"), "accuracy": float("inf")}))
     assert read(tmp_path / "lines.jsonl") == [{"drift": None, "accuracy": None}]

@@ -1,10 +1,12 @@
 """Garbage collection: what is old goes, what is in use stays, and nobody is told that it is still there."""
 
+import contextlib
 import copy
 import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -748,6 +750,23 @@ def test_models_on_a_server_or_elsewhere_stay(
     copy = Workspace(tmp_path / "copy")
     assert not [item for item in collect(copy, NAME, 1).items if item.kind == REGISTERED]
     assert all(place.is_dir() for place in places)
+
+
+def test_without_a_metadata_store_registered_models_stay(registered: tuple[World, Registry, list[Path]]) -> None:
+    world, _, places = registered
+    world.workspace.metadata.unlink()
+    world.collect(keep=1)
+    assert all(place.is_dir() for place in places)
+
+
+def test_models_of_runs_that_mlflow_has_lost_go_too(registered: tuple[World, Registry, list[Path]]) -> None:
+    world, _, places = registered
+    with contextlib.closing(sqlite3.connect(world.workspace.mlflow_store)) as store, store:
+        # As MLflow's own garbage collection leaves them.
+        store.execute("DELETE FROM tags")
+        store.execute("DELETE FROM runs")
+    world.collect(keep=2)
+    assert [place.is_dir() for place in places] == [False, False, False, True, True]
 
 
 def test_a_full_disk_is_freed_of_what_was_never_whole(
